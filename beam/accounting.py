@@ -1,0 +1,135 @@
+"""Where every row of the logs went: read = used + dropped by a policy + rejected for a reason."""
+
+import enum
+import functools
+from collections.abc import Iterable, Mapping
+
+from apache_beam.metrics import Metrics
+from apache_beam.metrics.metric import MetricsFilter
+from apache_beam.metrics.metricbase import Counter
+from apache_beam.runners.runner import PipelineResult
+
+from tfrs_mmse.cli import CommandError
+
+EVENTS, ITEMS = "events", "items"
+SOURCES = (EVENTS, ITEMS)
+EVENT_KINDS = "event_kinds"  # counters of valid rows by event, beside the accounting
+
+READ, USED = "read", "used"
+
+
+class Rejected(enum.StrEnum):
+    """Why a row cannot be used by anybody: it is broken, and kept in the dead letters."""
+
+    NOT_UTF8 = "not_utf8"
+    NOT_JSON = "not_json"
+    NOT_AN_OBJECT = "not_an_object"
+    WRONG_NUMBER_OF_FIELDS = "wrong_number_of_fields"
+    MISSING_FIELD = "missing_field"
+    UNKNOWN_EVENT = "unknown_event"
+    BAD_REQUEST_ID = "bad_request_id"
+    BAD_USER_ID = "bad_user_id"
+    BAD_ITEM_ID = "bad_item_id"
+    BAD_TIMESTAMP = "bad_timestamp"
+    BAD_POSITION = "bad_position"
+    BAD_QUERY = "bad_query"
+    EMPTY_QUERY = "empty_query"
+    QUERY_TOO_LONG = "query_too_long"
+    EMPTY_TITLE = "empty_title"
+    BAD_TEXT = "bad_text"
+    BAD_NUMBER = "bad_number"
+
+    @property
+    def counter(self) -> str:
+        return f"rejected_{self}"
+
+
+class Dropped(enum.StrEnum):
+    """Why a good row is left out of the records, by policy."""
+
+    UNKNOWN_ITEM = "unknown_item"  # the catalogue does not have the item
+    ORDER_UNATTRIBUTED = "order_unattributed"  # no request, or no query, that the order could belong to
+    REQUEST_WITHOUT_CLICK = "request_without_click"  # nothing in it was clicked or ordered
+    FAR_BELOW_LAST_CLICK = "far_below_last_click"  # unclicked, and probably never looked at
+    OVER_MAX_UNCLICKED = "over_max_unclicked"  # unclicked, and the request has enough of them
+    UNCLICKED_BUT_POSITIVE = "unclicked_but_positive"  # unclicked here, clicked in another request of the query
+    DUPLICATE_ITEM = "duplicate_item"  # a later row of an item that the catalogue already has
+
+    @property
+    def counter(self) -> str:
+        return f"dropped_{self}"
+
+
+class RejectedRow(Exception):
+    """Raised by the rules that parse rows; the DoFn that calls them catches this and nothing else."""
+
+    def __init__(self, reason: Rejected) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+@functools.cache
+def _counter(namespace: str, name: str) -> Counter:
+    return Metrics.counter(namespace, name)
+
+
+def count(namespace: str, name: str, increment: int = 1) -> None:
+    """Adds to a counter of the running pipeline."""
+    _counter(namespace, name).inc(increment)
+
+
+def count_dropped(policy: Dropped, num_rows: int, source: str = EVENTS) -> None:
+    if num_rows:
+        _counter(source, policy.counter).inc(num_rows)
+
+
+def read_counters(result: PipelineResult, namespaces: Iterable[str]) -> dict[str, dict[str, int]]:
+    """The counters of a finished pipeline: namespace -> name -> value, names sorted."""
+    totals: dict[str, dict[str, int]] = {namespace: {} for namespace in namespaces}
+    found = result.metrics().query(MetricsFilter().with_namespaces(list(totals)))["counters"]
+    for metric in sorted(found, key=lambda m: m.key.metric.name):
+        value = metric.attempted if metric.committed is None else metric.committed
+        names = totals[metric.key.metric.namespace]
+        names[metric.key.metric.name] = names.get(metric.key.metric.name, 0) + (value or 0)
+    return totals
+
+
+def check_balance(accounting: Mapping[str, Mapping[str, int]]) -> None:
+    """Asserts that every row read is accounted for exactly once.
+
+    Raises:
+        RuntimeError: one is not. That is a mistake in the pipeline, or the runner counts retried work twice.
+    """
+    for source, counts in accounting.items():
+        read = counts.get(READ, 0)
+        accounted = sum(value for name, value in counts.items() if name != READ)
+        if read != accounted:
+            raise RuntimeError(f"{source}: {read} rows read, but {accounted} accounted for: {dict(counts)}")
+
+
+def check_rejected(accounting: Mapping[str, Mapping[str, int]], *, max_rejected: float, output: str) -> None:
+    """Fails when too large a share of a source's rows was rejected.
+
+    Raises:
+        CommandError: with the reasons, most frequent first, and where to find the rows.
+    """
+    for source, counts in accounting.items():
+        prefix = Rejected.NOT_UTF8.counter.removesuffix(Rejected.NOT_UTF8)
+        reasons = {name.removeprefix(prefix): n for name, n in counts.items() if name.startswith(prefix)}
+        rejected, read = sum(reasons.values()), counts.get(READ, 0)
+        if rejected > max_rejected * read:
+            listed = ", ".join(f"{reason} {n}" for reason, n in sorted(reasons.items(), key=lambda r: (-r[1], r[0])))
+            raise CommandError(
+                f"{rejected} of {read} rows of {source} were rejected ({listed}), more than max_rejected = "
+                f"{max_rejected:.2%} allows: see {output}/rejected-{source}-*, put the log right or raise max_rejected"
+            )
+
+
+def table(accounting: Mapping[str, Mapping[str, int]]) -> str:
+    """The accounting for a person: one line for each source and outcome, rows read first."""
+    lines = []
+    for source, counts in accounting.items():
+        names = sorted(counts, key=lambda name: ((READ, USED).index(name) if name in (READ, USED) else 2, name))
+        for name in names:
+            lines.append(f"{source:<8}{name:<36}{counts[name]:>14,}")
+    return "\n".join(lines)

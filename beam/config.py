@@ -1,0 +1,126 @@
+"""The one configuration of preprocessing: everything that decides which records come out of the same logs."""
+
+import dataclasses
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+from tfrs_mmse.cli import CommandError
+
+EVENT_COLUMNS = ("event", "request_id", "timestamp", "query", "item_id", "position", "user_id")
+SPLIT_BY = ("time", "query")
+ROLES = ("text", "categorical", "number", "ignore")
+
+_AT_LEAST = {
+    "attribution_hours": 0,
+    "unclicked_below": 0,
+    "max_unclicked": 0,
+    "max_positives": 1,
+    "min_count": 1,
+    "max_vocabulary": 1,
+    "number_buckets": 2,
+    "max_query_words": 1,
+    "max_item_words": 1,
+    "num_shards": 1,
+    "max_rejected": 0,
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PreprocessConfig:
+    """Everything that decides the outcome of preprocessing, apart from the logs themselves.
+
+    Attributes:
+        event_columns: Our name of an event column -> its name in the log; a column not named here has our name.
+        item_columns: The same for the catalogue; also gives an attribute column another name.
+        roles: Catalogue column (our name) -> `text`, `categorical`, `number` or `ignore`.
+        split_by: `time`: the last part of the period is the test split; `query`: a share of the distinct queries is.
+        test_fraction: That part of the period, or that share of the queries; between 0 and 1.
+        attribution_hours: How long after a user's click an order without a request id still belongs to it.
+        unclicked_below: A shown item counts as seen down to this many positions below the last click.
+        max_unclicked: Unclicked items kept of a request, those nearest to a click first.
+        max_positives: Positive items kept of a query, the most frequent first.
+        min_count: A token or attribute value that is rarer than this gets no id of its own.
+        max_vocabulary: Ids of a grain at most, the most frequent first.
+        number_buckets: Quantile buckets of a number column.
+        max_query_words: Words of a query that are used.
+        max_item_words: Words of an item's joined text that are used.
+        num_shards: Files of each stream; one file's records must fit into a worker's memory.
+        max_rejected: The job fails when a larger share than this of the events or of the items is rejected.
+    """
+
+    event_columns: dict[str, str] = dataclasses.field(default_factory=dict)
+    item_columns: dict[str, str] = dataclasses.field(default_factory=dict)
+    roles: dict[str, str] = dataclasses.field(default_factory=dict)
+    split_by: str = "time"
+    test_fraction: float = 0.2
+    attribution_hours: float = 24.0
+    unclicked_below: int = 3
+    max_unclicked: int = 16
+    max_positives: int = 1000
+    min_count: int = 2
+    max_vocabulary: int = 200_000
+    number_buckets: int = 10
+    max_query_words: int = 32
+    max_item_words: int = 64
+    num_shards: int = 8
+    max_rejected: float = 0.01
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            _check_type(field.name, field.type, getattr(self, field.name))
+        for name, least in _AT_LEAST.items():
+            if getattr(self, name) < least:
+                raise CommandError(f"{name} must be at least {least}, got {getattr(self, name)}")
+        if not 0 < self.test_fraction < 1:
+            raise CommandError(f"test_fraction must lie between 0 and 1, got {self.test_fraction}")
+        if self.split_by not in SPLIT_BY:
+            raise CommandError(f"split_by must be one of {', '.join(SPLIT_BY)}, got {self.split_by!r}")
+        if unknown := sorted(self.event_columns.keys() - set(EVENT_COLUMNS)):
+            raise CommandError(f"event_columns names {_listed(unknown)}; events have {_listed(EVENT_COLUMNS)}")
+        for column, role in self.roles.items():
+            if role not in ROLES:
+                raise CommandError(f"the role of column {column} must be one of {_listed(ROLES)}, got {role!r}")
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Reads a JSON file whose fields are this class's attributes; those it leaves out keep their defaults.
+
+        Raises:
+            CommandError: it is no JSON object, or names an unknown field, or a value is of the wrong type or range.
+        """
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as e:
+            raise CommandError(f"config {path} is not valid JSON: {e}") from None
+        if not isinstance(values, dict):
+            raise CommandError(f"config {path} must hold one JSON object, got {type(values).__name__}")
+        return cls.from_dict(values)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        known = [field.name for field in dataclasses.fields(cls)]
+        if unknown := sorted(values.keys() - set(known)):
+            raise CommandError(f"the config names {_listed(unknown)}, which it does not have; it has {_listed(known)}")
+        return cls(**values)
+
+    def to_dict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+
+def _check_type(name: str, wanted: Any, value: Any) -> None:
+    if wanted is int or wanted is str:
+        good = type(value) is wanted
+    elif wanted is float:
+        good = type(value) in (int, float) and math.isfinite(value)
+    else:
+        good = isinstance(value, dict) and all(type(part) is str for pair in value.items() for part in pair)
+    if not good:
+        kind = "an object of strings" if wanted not in (int, float, str) else wanted.__name__
+        raise CommandError(f"{name} must be {kind}, got {value!r}")
+
+
+def _listed(names: Any) -> str:
+    return ", ".join(names)

@@ -1,0 +1,48 @@
+"""Packaging; the tools' settings are in pyproject.toml, the pinned environment in requirements.lock."""
+
+import re
+from pathlib import Path
+
+from setuptools import setup
+
+ROOT = Path(__file__).parent
+VERSION = re.search(r'__version__ = "(.+)"', (ROOT / "tfrs_mmse/__init__.py").read_text())
+
+setup(
+    name="tfrs-mmse",
+    version=VERSION.group(1) if VERSION else "0",
+    description="MMSE on TensorFlow Recommenders: e-commerce retrieval that finds the items people order",
+    long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.11,<3.12",
+    # Named one by one, so that the tests are never installed and Beam's workers get exactly this code.
+    packages=["tfrs_mmse", "beam", "beam.shop", "serving"],
+    package_data={"tfrs_mmse": ["py.typed"], "beam": ["py.typed"], "serving": ["py.typed"]},
+    install_requires=[
+        # One TensorFlow minor for all of them: ScaNN's and TensorFlow Text's ops are built against exactly that.
+        "tensorflow~=2.20.0",
+        "tf-keras~=2.20.0",
+        "tensorflow-text~=2.20.0",
+        "tensorflow-recommenders>=0.7.7",
+        "tensorflow-serving-api~=2.20.0",
+        "apache-beam>=2.77,<3",
+        "bm25s>=0.3",
+        "numpy>=2,<3",
+        "pyarrow>=20",
+        "ranx>=0.3.21",
+        "tqdm>=4.66",
+    ],
+    extras_require={
+        # Linux on x86-64 only; elsewhere `serving.export --index exact` needs nothing more.
+        "scann": ["scann[tf]~=1.4.2"],
+        "dev": [
+            "import-linter>=2",
+            "ir-measures>=0.4",
+            "mypy>=2",
+            "pytest>=9",
+            "pytest-timeout>=2.4",
+            "ruff>=0.17",
+        ],
+    },
+)

@@ -1,0 +1,50 @@
+"""What all commands share: logs on stderr, one JSON document on stdout, and one sentence when something is wrong."""
+
+import functools
+import json
+import logging
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+Main = Callable[[Sequence[str] | None], None]
+
+
+class CommandError(Exception):
+    """Something the caller can put right; the text is one sentence: what was expected, what came, what to do."""
+
+
+def command(main: Main) -> Callable[..., int]:
+    """Turns `main(argv)` into a command: exit status 0, or 1 with one sentence on stderr.
+
+    `CommandError` is a mistake of the caller's; `OSError` is the machine's (disk full, no permission, port in use).
+    Anything else is a bug of ours and keeps its traceback. Wrong usage exits with 2, by argparse.
+    """
+
+    @functools.wraps(main)
+    def run(argv: Sequence[str] | None = None) -> int:
+        logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+        try:
+            main(argv)
+        except CommandError as e:
+            print(f"error: {e}", file=sys.stderr)
+            return 1
+        except OSError as e:
+            print(f"error: {e.strerror or e}{f': {e.filename}' if e.filename else ''}", file=sys.stderr)
+            return 1
+        except KeyboardInterrupt:
+            print("error: interrupted", file=sys.stderr)
+            return 1
+        return 0
+
+    return run
+
+
+def say(text: str) -> None:
+    """A progress line for a person, on stderr."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def print_result(result: Any) -> None:
+    """The result for a program: one JSON document on stdout."""
+    print(json.dumps(result, indent=2, ensure_ascii=False))

@@ -1,0 +1,84 @@
+"""The model: two towers and two objectives."""
+
+from typing import NamedTuple
+
+import tensorflow as tf
+import tensorflow_recommenders as tfrs
+
+from tfrs_mmse import schema
+from tfrs_mmse.config import TrainConfig
+from tfrs_mmse.records import Ids, Items, Requests
+from tfrs_mmse.tasks import LevelRanking, LevelRetrieval
+from tfrs_mmse.towers import ItemTower, QueryTower, TokenEmbedding
+
+
+class Batch(NamedTuple):
+    """What one training step sees: requests, and items drawn uniformly from the catalogue."""
+
+    requests: Requests
+    random_items: Items
+
+
+class TwoTowerModel(tfrs.Model):
+    """Queries and items embedded separately; their inner product is the score.
+
+    Every preset is this class with another config.
+    """
+
+    def __init__(
+        self, spec: schema.FeatureSpec, config: TrainConfig, *, num_items: int, num_steps: int | None = None
+    ) -> None:
+        """Builds towers and tasks.
+
+        Args:
+            spec: Feature spec of the data.
+            config: The training config.
+            num_items: Items in the catalogue.
+            num_steps: Steps of the whole training, for the schedules; None for a model that is not trained.
+        """
+        super().__init__()
+        grains = config.chosen_grains(spec)
+        tokens = {
+            g.name: TokenEmbedding(g, config.embedding_dim, config.initial_scale, config.seed)
+            for g in grains
+            if g.kind is schema.GrainKind.TEXT
+        }
+        self.query_tower = QueryTower(grains, tokens, config)
+        self.item_tower = ItemTower(grains, tokens, config)
+        self.retrieval = LevelRetrieval(config, num_items)
+        self.ranking = LevelRanking(config)
+        self._config = config
+        self._num_steps = num_steps
+        self.retrieval_loss = tf.keras.metrics.Mean("retrieval_loss")
+        self.ranking_loss = tf.keras.metrics.Mean("ranking_loss")
+
+    def query_embedding(self, ids: Ids) -> tf.Tensor:
+        """[B, D] float32 from the ids of B queries."""
+        return self.query_tower(ids)
+
+    def item_embedding(self, ids: Ids) -> tf.Tensor:
+        """[N, D] float32 from the ids of N items."""
+        return self.item_tower(ids)
+
+    def compute_loss(self, inputs: Batch, training: bool = False) -> tf.Tensor:
+        """L = L_retrieval + lambda L_ranking."""
+        requests, random_items = inputs
+        query = self.query_tower(requests.query_ids)
+        items = self.item_tower(requests.items.ids)
+        random = self.item_tower(random_items.ids)
+
+        loss = self.retrieval(query, items, random, requests, random_items)
+        self.retrieval_loss.update_state(loss)
+        if self._config.ranking_weight > 0:
+            ranking = self.ranking(query, items, requests)
+            self.ranking_loss.update_state(ranking)
+            loss += self._ranking_weight() * ranking
+        return loss
+
+    def _ranking_weight(self) -> tf.Tensor:
+        """lambda(t): rises linearly from 0 during the warm-up, so that training starts with the easy negatives."""
+        warmup_steps = self._config.ranking_warmup * (self._num_steps or 0)
+        if warmup_steps == 0:
+            return tf.constant(self._config.ranking_weight)
+        progress = tf.cast(self.optimizer.iterations, tf.float32) / warmup_steps
+        return self._config.ranking_weight * tf.minimum(progress, 1.0)

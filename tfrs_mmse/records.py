@@ -1,0 +1,208 @@
+"""Reads the examples: from gzipped TFRecords to batches of ids, lazily and in parallel.
+
+A batch keeps the items of all its requests one after the other ("flat"), with the number of the request that each
+belongs to, so that no padding is stored, gathered or multiplied.
+"""
+
+import functools
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from tfrs_mmse import schema
+from tfrs_mmse.streams import stream_files
+
+Ids = Mapping[str, tf.Tensor | tf.RaggedTensor]  # by grain: int64 [B, (tokens)] for text, int64 [B] for an attribute
+
+
+class Items(NamedTuple):
+    """Items, flat.
+
+    Attributes:
+        key: [N] int64 fingerprints of the item ids; equal ids have equal keys.
+        ids: Ids of every grain.
+        log_probability: [N] float32, log of the item's share of the training slots; -inf where it has none.
+    """
+
+    key: tf.Tensor
+    ids: Ids
+    log_probability: tf.Tensor
+
+
+class Requests(NamedTuple):
+    """Search requests with the items that they showed.
+
+    Attributes:
+        query_ids: Ids of the text grains of B queries.
+        positive_key: [B, (P)] int64 keys of every item that the query is known to have clicked or ordered.
+        items: The N items of all requests.
+        request: [N] int64 number of the request that each item belongs to, ascending.
+        level: [N] int32 `schema.Level`.
+        position: [N] int32, 0-based rank on the page, -1 where unknown.
+    """
+
+    query_ids: Ids
+    positive_key: tf.RaggedTensor
+    items: Items
+    request: tf.Tensor
+    level: tf.Tensor
+    position: tf.Tensor
+
+
+class Catalogue(NamedTuple):
+    """Items of the catalogue stream with what people and BM25 read of them.
+
+    Attributes:
+        items: The B items.
+        item_id: [B] strings.
+        title: [B] strings.
+    """
+
+    items: Items
+    item_id: tf.Tensor
+    title: tf.Tensor
+
+
+def parse_requests(serialized: tf.Tensor, spec: schema.FeatureSpec) -> Requests:
+    """Parses request records.
+
+    Args:
+        serialized: [B] serialized `tf.train.Example`.
+        spec: The manifest's feature spec.
+    """
+    features: dict[str, tf.io.RaggedFeature] = {
+        schema.QUERY_POSITIVES: tf.io.RaggedFeature(tf.string),
+        schema.LEVEL: tf.io.RaggedFeature(tf.int64),
+        schema.POSITION: tf.io.RaggedFeature(tf.int64),
+        **{schema.query_feature(g.name): tf.io.RaggedFeature(tf.int64) for g in spec.text_grains},
+        **_item_features(spec),
+    }
+    parsed = _parse(serialized, features)
+    item_id = parsed[schema.ITEM_ID]
+    return Requests(
+        query_ids={g.name: parsed[schema.query_feature(g.name)] for g in spec.text_grains},
+        positive_key=tf.ragged.map_flat_values(item_key, parsed[schema.QUERY_POSITIVES]),
+        items=_items(parsed, spec),
+        request=item_id.value_rowids(),
+        level=tf.cast(parsed[schema.LEVEL].flat_values, tf.int32),
+        position=tf.cast(parsed[schema.POSITION].flat_values, tf.int32),
+    )
+
+
+def parse_catalogue(serialized: tf.Tensor, spec: schema.FeatureSpec) -> Catalogue:
+    """Parses item records: [B] serialized `tf.train.Example`."""
+    features = {**_item_features(spec), schema.TITLE: tf.io.RaggedFeature(tf.string)}
+    parsed = _parse(serialized, features)
+    return Catalogue(_items(parsed, spec), parsed[schema.ITEM_ID].flat_values, parsed[schema.TITLE].flat_values)
+
+
+def request_batches(
+    data: Path, spec: schema.FeatureSpec, split: str, *, batch_size: int, seed: int, epochs: range
+) -> tf.data.Dataset:
+    """Passes over a split's requests, each in an order of its own that depends on the seed and the epoch's number.
+
+    The records lie in hash order already, so a modest buffer and another order of the shards shuffle well.
+
+    Args:
+        data: Directory of examples.
+        spec: The manifest's feature spec.
+        split: `train` or `test`.
+        batch_size: Requests of a batch; the last batch of an epoch may be smaller.
+        seed: Equal seeds give equal batches.
+        epochs: Numbers of the epochs.
+
+    Returns:
+        A dataset of `Requests`.
+    """
+    files = stream_files(data, split)
+
+    passes = [_shuffled(files, seed * 1_000_003 + epoch, buffer_size=16 * batch_size) for epoch in epochs]
+    batches = functools.reduce(tf.data.Dataset.concatenate, [records.batch(batch_size) for records in passes])
+    return batches.map(lambda s: parse_requests(s, spec), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+
+
+def random_item_batches(data: Path, spec: schema.FeatureSpec, *, batch_size: int, seed: int) -> tf.data.Dataset:
+    """Endless batches of catalogue items; every item comes once before any comes again, each time in another order.
+
+    One such stream must last the whole training: started anew for each epoch, it would never get past the beginning
+    of a large catalogue.
+
+    Args:
+        data: Directory of examples.
+        spec: The manifest's feature spec.
+        batch_size: Items of a batch, always that many.
+        seed: Equal seeds give equal batches.
+
+    Returns:
+        A dataset of `Items`.
+    """
+    files = stream_files(data, schema.ITEMS)
+    # Both shuffles draw anew in every pass, by default.
+    batches = _shuffled(files, seed, buffer_size=16 * batch_size).repeat().batch(batch_size)
+    return batches.map(
+        lambda s: parse_catalogue(s, spec).items, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
+    )
+
+
+def catalogue_batches(data: Path, spec: schema.FeatureSpec, *, batch_size: int) -> tf.data.Dataset:
+    """One pass over the catalogue, in the order of the files: a dataset of `Catalogue`."""
+    records = tf.data.TFRecordDataset(stream_files(data, schema.ITEMS), compression_type="GZIP")
+    batches = records.batch(batch_size)
+    return batches.map(lambda s: parse_catalogue(s, spec), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+
+
+def item_key(item_id: tf.Tensor) -> tf.Tensor:
+    """A 63-bit fingerprint of item ids: strings [...] -> int64 [...]. Integers compare much faster than strings."""
+    return tf.strings.to_hash_bucket_fast(item_id, 2**63 - 1)
+
+
+def no_items(like: Items) -> Items:
+    """An empty batch of items with the grains of `like`."""
+    return Items(like.key[:0], {grain: ids[:0] for grain, ids in like.ids.items()}, like.log_probability[:0])
+
+
+def _shuffled(files: list[str], seed: int, *, buffer_size: int) -> tf.data.Dataset:
+    shards = tf.data.Dataset.from_tensor_slices(files).shuffle(len(files), seed=seed)
+    records = shards.interleave(
+        lambda file: tf.data.TFRecordDataset(file, compression_type="GZIP"),
+        cycle_length=min(len(files), 8),
+        num_parallel_calls=2,
+        deterministic=True,
+    )
+    return records.shuffle(buffer_size, seed=seed)
+
+
+def _item_features(spec: schema.FeatureSpec) -> dict[str, tf.io.RaggedFeature]:
+    features = {
+        schema.ITEM_ID: tf.io.RaggedFeature(tf.string),
+        schema.LOG_PROBABILITY: tf.io.RaggedFeature(tf.float32),
+        **{schema.item_feature(g.name): tf.io.RaggedFeature(tf.int64) for g in spec.attribute_grains},
+    }
+    for grain in spec.text_grains:
+        features[schema.item_feature(grain.name)] = tf.io.RaggedFeature(
+            tf.int64,
+            value_key=schema.item_feature(grain.name),
+            partitions=[tf.io.RaggedFeature.RowLengths(schema.item_lengths(grain.name))],
+            row_splits_dtype=tf.int64,
+        )
+    return features
+
+
+def _parse(serialized: tf.Tensor, features: dict[str, tf.io.RaggedFeature]) -> dict[str, tf.RaggedTensor]:
+    features = {k: f._replace(row_splits_dtype=tf.int64) for k, f in features.items()}
+    return tf.io.parse_example(serialized, features)
+
+
+def _items(parsed: Mapping[str, tf.RaggedTensor], spec: schema.FeatureSpec) -> Items:
+    ids: dict[str, tf.Tensor | tf.RaggedTensor] = {}
+    for grain in spec.text_grains:
+        ids[grain.name] = parsed[schema.item_feature(grain.name)].values  # [B, (M), (T)] -> [N, (T)]
+    for grain in spec.attribute_grains:
+        ids[grain.name] = parsed[schema.item_feature(grain.name)].flat_values
+    return Items(
+        key=item_key(parsed[schema.ITEM_ID].flat_values),
+        ids=ids,
+        log_probability=parsed[schema.LOG_PROBABILITY].flat_values,
+    )

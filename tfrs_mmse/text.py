@@ -1,0 +1,107 @@
+"""From text to tokens, in TensorFlow ops only.
+
+Beam calls these functions on batches, and the same functions are traced into the serving signatures, so training and
+serving cannot disagree. All take and give UTF-8 string tensors.
+"""
+
+import tensorflow as tf
+import tensorflow_text as tf_text
+
+from tfrs_mmse import schema
+
+# Letters that Unicode does not decompose, by the plain letters that people type instead.
+_LETTERS = {"ı": "i", "ø": "o", "ł": "l", "đ": "d", "ð": "d", "æ": "ae", "œ": "oe"}
+# In these scripts a combining mark is an accent that people leave out when they type a query; in most others
+# (Japanese voicing, Indic and Thai vowels) it carries the word. Arabic and Hebrew write short vowels as optional marks.
+_ACCENTS = r"([\p{Latin}\p{Greek}\p{Cyrillic}])\p{M}+"
+_OPTIONAL_VOWELS = r"[\x{0591}-\x{05BD}\x{05BF}-\x{05C7}\x{0640}\x{064B}-\x{0652}\x{0670}]"
+_UNSPACED = r"([\p{Han}\p{Hiragana}\p{Katakana}ー])"  # scripts without spaces whose single characters mean something
+_NOT_WORD = r"[^\p{L}\p{N}\p{M}]+"
+
+
+def fold(text: tf.Tensor) -> tf.Tensor:
+    """Folds what people type differently and mean alike: compatibility forms, case, accents.
+
+    NFKC case folding, then marks dropped where they are accents, then NFKC again. `Ação` and `ACAO` become `acao`,
+    `Straße` becomes `strasse`, `İ`, `I` and `ı` become `i`; `й`, `が` and `ไม้` keep their marks.
+
+    Args:
+        text: [...] strings of valid UTF-8.
+
+    Returns:
+        [...] strings.
+    """
+    text = tf_text.case_fold_utf8(text)
+    text = tf.strings.regex_replace(text, "\u0439", "\ue000")  # й is a letter, not и with an accent: set aside
+    text = tf_text.normalize_utf8(text, "NFKD")
+    text = tf.strings.regex_replace(text, _ACCENTS, r"\1")
+    text = tf.strings.regex_replace(text, _OPTIONAL_VOWELS, "")
+    text = tf.strings.regex_replace(text, "\ue000", "\u0439")
+    for letter, plain in _LETTERS.items():
+        text = tf.strings.regex_replace(text, letter, plain)
+    return tf_text.normalize_utf8(text, "NFKC")
+
+
+def words(folded: tf.Tensor, *, max_words: int) -> tf.RaggedTensor:
+    """Splits folded text into runs of letters, digits and marks; Chinese and Japanese into single characters.
+
+    Emoji, punctuation and symbols separate words and are no words themselves.
+
+    Args:
+        folded: [B] folded strings.
+        max_words: Words kept of each string, from its beginning.
+
+    Returns:
+        [B, (words)] strings.
+    """
+    spaced = tf.strings.regex_replace(folded, _UNSPACED, r" \1 ")
+    spaced = tf.strings.regex_replace(spaced, _NOT_WORD, " ")
+    return tf.strings.split(spaced)[:, :max_words]
+
+
+def bigrams(tokens: tf.RaggedTensor) -> tf.RaggedTensor:
+    """Pairs of neighbouring words, joined by a space: [B, (words)] -> [B, (max(words - 1, 0))]."""
+    return tf.strings.ngrams(tokens, 2, separator=" ")
+
+
+def characters(tokens: tf.RaggedTensor) -> tf.RaggedTensor:
+    """Character trigrams of each word between two `_`: `nuts` gives `_nu nut uts ts_`, and `a` gives `_a_`.
+
+    Args:
+        tokens: [B, (words)] strings.
+
+    Returns:
+        [B, (trigrams)] strings, those of all words one after the other.
+    """
+    bounded = tf.ragged.map_flat_values(lambda word: tf.strings.join(["_", word, "_"]), tokens)
+    letters = tf.strings.unicode_split(bounded, "UTF-8")
+    return tf.strings.ngrams(letters, 3, separator="").merge_dims(1, 2)
+
+
+def text_grains(tokens: tf.RaggedTensor) -> dict[str, tf.RaggedTensor]:
+    """Tokens of every text grain of `schema.TEXT_GRAINS`, from words: each [B, (tokens)] strings."""
+    return {"word": tokens, "bigram": bigrams(tokens), "character": characters(tokens)}
+
+
+def check_queries(query: tf.Tensor) -> tf.Tensor:
+    """The queries as they came, once each of them is known to be one that can be answered.
+
+    Args:
+        query: [B] strings.
+
+    Returns:
+        The same strings.
+
+    Raises:
+        tf.errors.InvalidArgumentError: (in a graph: when it runs) a query is not UTF-8, is longer than
+            `schema.MAX_QUERY_BYTES`, or holds neither a letter nor a digit.
+    """
+    longest = tf.reduce_max(tf.concat([[0], tf.strings.length(query)], axis=0))
+    tf.debugging.assert_less_equal(
+        longest, schema.MAX_QUERY_BYTES, message=f"query must be at most {schema.MAX_QUERY_BYTES} bytes long"
+    )
+    # Strict transcoding fails on bytes that are not UTF-8, with INVALID_ARGUMENT, as TensorFlow Serving answers.
+    query = tf.strings.unicode_transcode(query, "UTF-8", "UTF-8", errors="strict")
+    has_word = tf.strings.regex_full_match(query, r"(?s).*[\p{L}\p{N}].*")
+    tf.debugging.assert_equal(has_word, True, message="query must hold at least one letter or digit")
+    return query

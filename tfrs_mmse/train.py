@@ -1,0 +1,54 @@
+"""Trains a two-tower model on examples that `python -m beam.preprocess` wrote.
+
+    python -m tfrs_mmse.train --data examples --model-dir runs/mmse --preset mmse --set epochs=6
+
+Writes to the model directory: config.json (before the work starts), checkpoints/, metrics.jsonl (a line an epoch) and
+tensorboard/. The same command again continues after the last complete epoch. A --config file holds JSON fields of
+`TrainConfig` that replace the preset's; --set replaces single fields after that.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from tfrs_mmse import cli
+from tfrs_mmse.config import PRESETS, TrainConfig
+
+
+@cli.command
+def main(argv: Sequence[str] | None = None) -> None:
+    """Parses, resolves the config, trains and prints the summary."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tfrs_mmse.train", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, required=True, help="directory that beam.preprocess wrote")
+    parser.add_argument("--model-dir", type=Path, required=True, help="directory of this run; made if it is not there")
+    parser.add_argument("--preset", choices=sorted(PRESETS), default="mmse", help="default: %(default)s")
+    parser.add_argument("--config", type=Path, help="JSON file with config fields")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="one config field; repeatable")
+    args = parser.parse_args(argv)
+    config = resolve(args.preset, args.config, args.set)
+
+    from tfrs_mmse.trainer import train  # imports TensorFlow, which --help need not wait for
+
+    cli.print_result(train(config, args.data, args.model_dir))
+
+
+def resolve(preset: str, config_file: Path | None, settings: Sequence[str]) -> TrainConfig:
+    """The preset, then the file's fields, then the single settings."""
+    config = PRESETS[preset]()
+    if config_file is not None:
+        try:
+            values = json.loads(config_file.read_text(encoding="utf-8"))
+        except ValueError as e:
+            raise cli.CommandError(f"{config_file} is not valid JSON ({e})") from None
+        if not isinstance(values, dict):
+            raise cli.CommandError(f"{config_file} must hold a JSON object of config fields")
+        config = TrainConfig.from_dict({**config.to_dict(), **values})
+    return config.override(settings)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
