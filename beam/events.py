@@ -5,7 +5,7 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from beam.accounting import EVENT_KINDS, Rejected, RejectedRow, count
+from beam.accounting import Rejected, RejectedRow
 from beam.config import EVENT_COLUMNS
 from beam.parsing import id_value, text_value
 from beam.sources import Fields
@@ -60,7 +60,7 @@ def event_columns(rows: Sequence[Fields], mapping: Mapping[str, str], *, path: s
 
 
 def parse_event(fields: Fields, columns: Mapping[str, str]) -> Event:
-    """Checks one row of the event log and gives its values their types. Counters: `event_kinds/<event>`.
+    """Checks one row of the event log and gives its values their types.
 
     Args:
         fields: The row's values by column.
@@ -81,7 +81,7 @@ def parse_event(fields: Fields, columns: Mapping[str, str]) -> Event:
     is_order = level is Level.ORDERED
     if not item_id or not (is_order or (request_id and query)):
         raise RejectedRow(Rejected.MISSING_FIELD)
-    event = Event(
+    return Event(
         level=int(level),
         request_id=request_id,
         timestamp=_timestamp(fields.get(columns["timestamp"])),
@@ -90,8 +90,6 @@ def parse_event(fields: Fields, columns: Mapping[str, str]) -> Event:
         position=_position(fields.get(columns["position"])),
         user_id=id_value(fields.get(columns["user_id"]), Rejected.BAD_USER_ID),
     )
-    count(EVENT_KINDS, kind)
-    return event
 
 
 def _query(value: Any) -> str:

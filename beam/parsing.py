@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import apache_beam as beam
+from apache_beam.typehints import no_annotations
 
 from beam.accounting import READ, Rejected, RejectedRow, count
 from beam.shards import WriteLines
@@ -52,6 +53,7 @@ class ReadLog(beam.PTransform):
         super().__init__()
         self._source, self._files, self._rule = source, list(files), rule
 
+    @no_annotations
     def expand(self, root: beam.Pipeline) -> Parsed:
         rows = (
             root
@@ -70,6 +72,7 @@ class ParseRows(beam.PTransform):
         super().__init__()
         self._source, self._rule = source, rule
 
+    @no_annotations
     def expand(self, rows: beam.PCollection[PlacedRow]) -> Parsed:
         out = rows | beam.ParDo(_ParseRowFn(self._source, self._rule)).with_outputs("rejected", main="values")
         return Parsed(out.values, out.rejected)

@@ -5,8 +5,8 @@
 writes into the directory:
 
 - `items.jsonl.gz`: the catalogue;
-- `events.jsonl.gz`: impressions, clicks and orders of 28 days in the order of time; every fifth order comes from a later
-  checkout and names no request;
+- `events.jsonl.gz`: impressions, clicks and orders of 28 days in the order of time; about every fifth order comes from
+  a later checkout and names no request;
 - `truth.parquet`: the probabilities from which clicks and orders were drawn, for evaluation only: `query`, `item_id`,
   `click_utility` (clicked if examined) and `order_utility` (ordered if examined).
 
@@ -37,6 +37,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--items", type=_positive, default=10_000, metavar="N", help="items to sell (%(default)s)")
     parser.add_argument("--seed", type=_not_negative, default=0, metavar="S", help="another seed, another shop (0)")
     args = parser.parse_args(argv)
+    if args.output.is_file():
+        raise cli.CommandError(f"--output {args.output} is a file, expected a directory or a new name")
     args.output.mkdir(parents=True, exist_ok=True)
     summary = write_shop(args.output, num_requests=args.requests, num_items=args.items, seed=args.seed)
     cli.print_result(summary)

@@ -20,7 +20,14 @@ from beam.accounting import Rejected, RejectedRow
 from tfrs_mmse.cli import CommandError
 
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
-_FORMATS = {".jsonl": "jsonl", ".json": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".tsv": "csv", ".parquet": "parquet"}
+_FORMATS = {
+    ".jsonl": "jsonl",
+    ".json": "jsonl",
+    ".ndjson": "jsonl",
+    ".csv": "csv",
+    ".tsv": "csv",
+    ".parquet": "parquet",
+}
 _HEAD_ROWS = 1000
 
 Fields = Mapping[str, Any]

@@ -1,0 +1,1 @@
+"""Programs that measure or show the library as a whole; nothing imports them."""

@@ -42,9 +42,9 @@ def from_graph(error: tf.errors.OpError) -> RequestError:
 
 
 def plain_message(message: str) -> str:
-    """The sentence inside the message of a graph execution error.
+    r"""The sentence inside the message of a graph execution error.
 
-    >>> plain_message("Graph execution error:\\n\\nassertion failed: [query is empty] [x (A:0) = ] [0]\\n\\t [[{{node A}}]]")
+    >>> plain_message("Graph execution error:\n\nassertion failed: [query is empty] [x (A:0) = ] [0]")
     'query is empty'
     """
     if assertion := _ASSERTION.search(message):

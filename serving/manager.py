@@ -52,9 +52,7 @@ class VersionManager:
     When the newest directory is removed, the newest that is left is loaded: that is how to roll back.
     """
 
-    def __init__(
-        self, base_path: Path, model_name: str, *, load: Callable[[Path], Servable] = Servable
-    ) -> None:
+    def __init__(self, base_path: Path, model_name: str, *, load: Callable[[Path], Servable] = Servable) -> None:
         self._base_path, self._model_name, self._load = base_path, model_name, load
         self._lock = threading.Lock()
         self._current: _Loaded | None = None
@@ -99,7 +97,9 @@ class VersionManager:
         with self._lock:
             loaded = self._current
             if loaded is None or version not in (None, loaded.version):
-                wanted = f"Latest({self._model_name})" if version is None else f"Specific({self._model_name}, {version})"
+                wanted = (
+                    f"Latest({self._model_name})" if version is None else f"Specific({self._model_name}, {version})"
+                )
                 raise RequestError(grpc.StatusCode.NOT_FOUND, f"Servable not found for request: {wanted}")
             loaded.in_use += 1
         try:

@@ -9,7 +9,8 @@ import grpc
 import numpy as np
 import tensorflow as tf
 from google.protobuf.message import DecodeError
-from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
+from tensorflow.core.framework import graph_pb2
+from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow.python.framework import op_def_registry
 from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
@@ -87,6 +88,10 @@ class Servable:
             raise from_graph(e) from e
         return {name: result[name].numpy() for name in outputs}
 
+    def input_specs(self, signature_name: str) -> dict[str, tf.TensorSpec]:
+        """What a signature takes, by input name."""
+        return dict(self._signatures[signature_name].structured_input_signature[1])
+
     def close(self) -> None:
         """Frees the memory; nobody may be searching any more."""
         if hasattr(self._loaded, "release"):
@@ -150,7 +155,7 @@ def _load_custom_ops(saved_model: saved_model_pb2.SavedModel, directory: Path) -
     return [name for name in wanted if name in custom or name.startswith("Scann>")]
 
 
-def _op_types(graph: meta_graph_pb2.GraphDef) -> list[str]:
+def _op_types(graph: graph_pb2.GraphDef) -> list[str]:
     nodes = [*graph.node, *(node for function in graph.library.function for node in function.node_def)]
     functions = {function.signature.name for function in graph.library.function}
     return sorted({node.op for node in nodes} - functions)

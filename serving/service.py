@@ -137,9 +137,7 @@ class ModelServicer(_Servicer, model_service_pb2_grpc.ModelServiceServicer):
         wanted = self._version(request)
         states = self.manager.states()
         if wanted is not None and wanted not in states:
-            raise RequestError(
-                grpc.StatusCode.NOT_FOUND, f"Could not find version {wanted} of model {self.model_name}"
-            )
+            raise RequestError(grpc.StatusCode.NOT_FOUND, f"Could not find version {wanted} of model {self.model_name}")
         reply = get_model_status_pb2.GetModelStatusResponse()
         for version in reversed(states) if wanted is None else [wanted]:
             state, code, message = states[version]

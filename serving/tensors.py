@@ -33,7 +33,9 @@ def read_tensor(name: str, proto: tensor_pb2.TensorProto, spec: tf.TensorSpec) -
     """
     if proto.dtype != spec.dtype.as_datatype_enum:
         found = types_pb2.DataType.Name(proto.dtype) if proto.dtype in types_pb2.DataType.values() else proto.dtype
-        raise invalid(f"input {name} must be of type {types_pb2.DataType.Name(spec.dtype.as_datatype_enum)}, not {found}")
+        raise invalid(
+            f"input {name} must be of type {types_pb2.DataType.Name(spec.dtype.as_datatype_enum)}, not {found}"
+        )
     shape = _read_shape(name, proto.tensor_shape, spec.shape)
     size = math.prod(shape)
     if size > _MAX_VALUES:
@@ -59,19 +61,13 @@ def write_tensor(array: np.ndarray) -> tensor_pb2.TensorProto:
         dim=[tensor_shape_pb2.TensorShapeProto.Dim(size=size) for size in array.shape]
     )
     if array.dtype == np.float32:
-        return tensor_pb2.TensorProto(
-            dtype=types_pb2.DT_FLOAT, tensor_shape=shape, float_val=array.ravel().tolist()
-        )
+        return tensor_pb2.TensorProto(dtype=types_pb2.DT_FLOAT, tensor_shape=shape, float_val=array.ravel().tolist())
     if array.dtype == object:
-        return tensor_pb2.TensorProto(
-            dtype=types_pb2.DT_STRING, tensor_shape=shape, string_val=array.ravel().tolist()
-        )
+        return tensor_pb2.TensorProto(dtype=types_pb2.DT_STRING, tensor_shape=shape, string_val=array.ravel().tolist())
     return tf.make_tensor_proto(array)
 
 
-def _read_shape(
-    name: str, proto: tensor_shape_pb2.TensorShapeProto, wanted: tf.TensorShape
-) -> tuple[int, ...]:
+def _read_shape(name: str, proto: tensor_shape_pb2.TensorShapeProto, wanted: tf.TensorShape) -> tuple[int, ...]:
     sizes = tuple(dim.size for dim in proto.dim)
     fits = (
         not proto.unknown_rank
@@ -89,9 +85,7 @@ def _read_shape(
     return sizes
 
 
-def _read_content(
-    name: str, proto: tensor_pb2.TensorProto, dtype: tf.DType, shape: tuple[int, ...]
-) -> np.ndarray:
+def _read_content(name: str, proto: tensor_pb2.TensorProto, dtype: tf.DType, shape: tuple[int, ...]) -> np.ndarray:
     if dtype == tf.string:
         raise invalid(f"input {name} must hold its strings in string_val, not in tensor_content")
     wanted = math.prod(shape) * dtype.size

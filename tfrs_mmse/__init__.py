@@ -14,7 +14,7 @@ __all__ = ["__version__"]
 
 def _require_keras_2() -> None:
     os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's start-up chatter would bury our progress lines
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # what matters reaches us as exceptions; the rest buries our progress
     tensorflow = sys.modules.get("tensorflow")
     if tensorflow is not None and hasattr(tensorflow, "keras"):  # absent only while TensorFlow itself is importing
         version = tensorflow.keras.version() if hasattr(tensorflow.keras, "version") else "2"

@@ -9,7 +9,7 @@ import tensorflow as tf
 from tfrs_mmse import schema
 from tfrs_mmse.records import catalogue_batches
 from tfrs_mmse.restore import Trained
-from tfrs_mmse.streams import stream_files
+from tfrs_mmse.streams import read_columns
 
 _BATCH = 4096
 
@@ -58,11 +58,9 @@ def read_queries(data: Path, split: str, limit: int | None = None) -> list[str]:
         limit: How many at the most; None for all.
     """
     features = {schema.QUERY: tf.io.FixedLenFeature([], tf.string)}
-    records = tf.data.TFRecordDataset(stream_files(data, split), compression_type="GZIP").batch(_BATCH)
     queries: dict[str, None] = {}
-    for serialized in records:
-        for query in tf.io.parse_example(serialized, features)[schema.QUERY].numpy():
-            queries[query.decode()] = None
-            if limit is not None and len(queries) >= limit:
-                return list(queries)
-    return list(queries)
+    for batch in read_columns(data, split, features):
+        queries.update(dict.fromkeys(query.decode("utf-8") for query in batch[schema.QUERY]))
+        if limit is not None and len(queries) >= limit:
+            break
+    return list(queries)[:limit]

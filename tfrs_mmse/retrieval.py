@@ -15,7 +15,7 @@ class SearchResult(NamedTuple):
         score: [Q, k'] float32, descending; -inf where a query has fewer than k' results.
     """
 
-    index: np.ndarray
+    index: np.ndarray  # type: ignore[assignment]  # nobody needs the tuple method of this name
     score: np.ndarray
 
 
@@ -86,7 +86,7 @@ def from_ordinals(numbers: np.ndarray) -> np.ndarray:
 
 
 def _keys(scores: np.ndarray, first_index: int) -> np.ndarray:
-    """One int64 for each score that sorts by score, then by lower index: so no two are equal, and no tie is left open."""
+    """One int64 for each score that sorts by score, then by lower index: no two are equal, no tie is open."""
     indices = np.arange(first_index, first_index + scores.shape[1], dtype=np.int64)
     keys = ordinals(scores).astype(np.int64)
     keys <<= 32

@@ -33,6 +33,7 @@ def train(config: TrainConfig, data: Path, model_dir: Path) -> dict[str, Any]:
     """
     manifest = schema.Manifest.read(data)
     num_requests = _check_trainable(manifest, data)
+    config.chosen_grains(manifest.features)  # refused before anything is written
     _claim(model_dir, config, manifest, data)
 
     tf.keras.utils.set_random_seed(config.seed)
@@ -133,9 +134,10 @@ class EndOfEpoch(tf.keras.callbacks.Callback):
                 f"the loss became {values} in epoch {epoch + 1}: lower learning_rate or raise temperature; "
                 f"the checkpoint after epoch {epoch} is kept"
             )
+        # Log first: an entry without its checkpoint is dropped when the run continues, one that is missing stays so.
+        self._log.append(epoch + 1, values | {f"fusion/{name}": weight for name, weight in weights.items()})
         self._epoch.assign(epoch + 1)
         self._manager.save(checkpoint_number=epoch + 1)
-        self._log.append(epoch + 1, values | {f"fusion/{name}": weight for name, weight in weights.items()})
 
 
 class ProgressBar(tf.keras.callbacks.Callback):

@@ -4,10 +4,10 @@
 - `PREFIX.run`: `query_id Q0 item_id rank score tag`, ranks from 1.
 - `PREFIX.queries.tsv`: `query_id`, tab, the folded query on one line.
 
-A query id is the start of the query's SHA-256. White space in an item id, and `%`, is percent-encoded (`urllib.parse.unquote` gives
-the id back). Most scorers sort by score and break ties by item id, whatever the rank column says; so printed scores are
-strictly decreasing, also when they are read as float32 as trec_eval does: a score that is not below the one before it
-is written as the next smaller float32.
+A query id is the start of the query's SHA-256. White space and `%` in an item id are percent-encoded, which
+`urllib.parse.unquote` takes back. Most scorers sort by score and break ties by item id, whatever the rank column says;
+so the printed scores are strictly decreasing, also when they are read as float32 as trec_eval does: a score that is not
+below the one before it is written as the next smaller float32.
 """
 
 import hashlib
@@ -68,7 +68,9 @@ def write_run(
             name, found = query_id(query), int((index >= 0).sum())
             file.writelines(
                 f"{name} Q0 {names[row]} {rank} {value:.9g} {tag}\n"
-                for rank, (row, value) in enumerate(zip(index[:found].tolist(), score[:found].tolist()), start=1)
+                for rank, (row, value) in enumerate(
+                    zip(index[:found].tolist(), score[:found].tolist(), strict=True), start=1
+                )
             )
 
 
@@ -82,5 +84,5 @@ def strictly_decreasing(scores: np.ndarray) -> np.ndarray:
     # minimum of m_r + r. In 64 bits, because -inf, which pads, would fall off the end of 32.
     rank = np.arange(scores.shape[1], dtype=np.int64)
     numbers = np.minimum.accumulate(retrieval.ordinals(scores) + rank, axis=1) - rank
-    lowest = retrieval.ordinals(np.float32([-np.inf]))[0]
+    lowest = retrieval.ordinals(np.array([-np.inf], np.float32))[0]
     return retrieval.from_ordinals(np.maximum(numbers, lowest).astype(np.int32))

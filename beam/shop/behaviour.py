@@ -22,11 +22,11 @@ What a and s consist of is ours:
     w = thrift_u - price_wish_q
 
 g is 1 for the product type wanted, less within its category, and almost 0 elsewhere. m_seen counts what the query asks
-for and the *title* does not say, m_true what the *item* does not have: a click follows what the result says, an order
-what the item is. p is the log of the price over the type's median. The thrifty, and those who typed `cheap`, have a
-positive w and shun high prices; those who typed `luxury` a negative one. Famous brands, loud words, pictures and low
-prices earn clicks; quality, which brand, material and product line tell in part, earns orders, and good things are not
-the cheapest. Therefore the ranking that is best for clicks is not the one that is best for orders.
+for and the *title* does not say, m_true what the *item* does not have (a brand counts twice): a click follows what the
+result says, an order what the item is. p is the log of the price over the type's median. The thrifty, and those who
+typed `cheap`, have a positive w and shun high prices; those who typed `luxury` a negative one. Famous brands, loud
+words, pictures and low prices earn clicks; quality, which brand, material and product line tell in part, earns orders,
+and good things are not the cheapest. So the ranking that is best for clicks is not the one that is best for orders.
 
 The utilities of (q, i) are the means over users of a, "clicked if examined", and of a s, "ordered if examined".
 """
@@ -36,6 +36,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from beam.shop import vocabulary
 from beam.shop.catalogue import Catalogue
 from beam.shop.queries import Intents
 
@@ -43,24 +44,26 @@ THRIFT = (1.0, 0.0, -1.0)  # the values that thrift_u takes ...
 THRIFT_SHARE = (0.35, 0.45, 0.2)  # ... and the shares of the users who have them
 PATIENCE = (12.0, 1.2)  # gamma_u is drawn from the beta distribution with these parameters
 
+_SLOT_COUNTS = np.array([2 if slot == vocabulary.BRAND else 1 for slot in range(len(vocabulary.SLOTS))])
+
 
 class Coefficients(NamedTuple):
     """The constants of the equations, named as there."""
 
     same_category: float = 0.2  # g
     elsewhere: float = 0.01  # g
-    rho_click: float = 0.5
-    rho_order: float = 0.3
-    a_0: float = -1.3
+    rho_click: float = 0.35
+    rho_order: float = 0.2
+    a_0: float = -2.2
     a_fame: float = 0.6
     a_loud: float = 0.8
     a_look: float = 0.5
-    a_price: float = 0.6
+    a_price: float = 0.8
     a_wish: float = 0.5
-    s_0: float = -1.2
-    s_quality: float = 1.5
-    s_price: float = 0.5
-    s_wish: float = 0.6
+    s_0: float = -2.6
+    s_quality: float = 1.7
+    s_price: float = 0.4
+    s_wish: float = 1.0
     kappa: float = 0.2
 
 
@@ -90,8 +93,12 @@ class Market:
         names = list(dict.fromkeys(t.category for t in catalogue.types))
         self._category = np.array([names.index(t.category) for t in catalogue.types])
 
+    def category_items(self, intent: int) -> np.ndarray:
+        """The items of the category that the intent wants: [M] int64, ascending."""
+        return np.flatnonzero(self._category[self._catalogue.type] == self._category[self._intents.type[intent]])
+
     def kinship(self, intent: np.ndarray, item: np.ndarray) -> np.ndarray:
-        """g: how near the item's product type is to the wanted one."""
+        """The factor g: how near the item's product type is to the wanted one."""
         wanted, is_ = self._intents.type[intent], self._catalogue.type[item]
         related = np.where(
             self._category[wanted] == self._category[is_],
@@ -101,15 +108,15 @@ class Market:
         return np.where(wanted == is_, 1.0, related)
 
     def missing(self, intent: np.ndarray, item: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """m_seen and m_true: what the intent wants and the title does not say, the item does not have."""
+        """Counts m_seen and m_true: what the intent wants and the title does not say, the item does not have."""
         wanted = self._intents.wanted[intent]
         has = self._catalogue.slots[item] == wanted
         asked = wanted >= 0
         seen = has & self._catalogue.written[item]
-        return np.count_nonzero(asked & ~seen, axis=-1), np.count_nonzero(asked & ~has, axis=-1)
+        return (asked & ~seen) @ _SLOT_COUNTS, (asked & ~has) @ _SLOT_COUNTS
 
     def utilities(self, intent: np.ndarray, item: np.ndarray, thrift: np.ndarray) -> Utilities:
-        """a and s of pairs.
+        """The probabilities a and s of pairs.
 
         Args:
             intent: [...] int64.

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from beam.shop import taxonomy
+from beam.shop import taxonomy, vocabulary
 
 START = 1_704_067_200  # 2024-01-01 00:00 UTC, seconds
 PERIOD = 28 * 24 * 3600  # seconds that the log covers
@@ -14,8 +14,12 @@ _NEW_ITEM_SHARE = 0.25  # of the items is launched during the period
 _UNWRITTEN = 0.2  # probability that a title leaves out an attribute
 _LOUD = 0.25  # probability that a title starts with a loud word
 _TIERS = ((-0.5, 0.7), (0.0, 1.0), (0.6, 1.5))  # brands: mean quality, price factor
-_SYLLABLES = "bel cor dan fen gal hol jun kes lor mar nor pel quin ros sol tor ul vel win zan".split()
-_ENDINGS = "a en ia ick o ora um us well yn".split()
+# Syllables and endings of invented brand names.
+_SYLLABLES = (
+    *("bel", "cor", "dan", "fen", "gal", "hol", "jun", "kes", "lor", "mar", "nor", "pel", "quin", "ros", "sol", "tam"),
+    *("vel", "win", "zan", "bry", "dor", "fal", "hel", "kar", "lun", "mon"),
+)
+_ENDINGS = ("a", "en", "ia", "ick", "o", "ora", "um", "us", "well", "yn")
 
 
 class Brand(NamedTuple):
@@ -45,7 +49,7 @@ class Catalogue:
     Attributes:
         types: The product types, indexed by `type`.
         brands: The brands.
-        values: For each of `taxonomy.SLOTS` its values in the shop, indexed by `slots`.
+        values: For each of `vocabulary.SLOTS` its values in the shop, indexed by `slots`.
         item_id: Names.
         title: Titles.
         description: All attributes, written out.
@@ -93,31 +97,22 @@ def make_catalogue(rng: np.random.Generator, num_items: int) -> Catalogue:
     """Invents `num_items` items. A part of them is launched during the period, the others before it starts."""
     types = taxonomy.product_types()
     departments = list(dict.fromkeys(t.department for t in types))
-    brands = make_brands(rng, departments, per_department=10 + num_items // 2500)
+    brands = make_brands(rng, departments, per_department=10 + min(num_items // 2500, 100))
     values = _values(types, brands)
     type_ = _zipf_choice(rng, np.arange(len(types)), num_items).astype(np.int32)
 
-    slots = np.full((num_items, len(taxonomy.SLOTS)), -1, np.int32)
-    for index, product_type in enumerate(types):
-        rows = np.flatnonzero(type_ == index)
-        sellers = [i for i, b in enumerate(brands) if b.department == product_type.department]
-        slots[rows, taxonomy.BRAND] = _zipf_choice(rng, np.array(sellers), len(rows))
-        for slot, names in enumerate(product_type.values):
-            if names:
-                choices = np.array([values[slot].index(name) for name in names])
-                slots[rows, slot] = rng.choice(choices, len(rows))
-
+    slots = _draw_slots(rng, types, brands, values, type_)
     written = (rng.random(slots.shape) >= _UNWRITTEN) & (slots >= 0)
-    written[:, taxonomy.BRAND] = True
-    line_names = tuple(taxonomy.PRODUCT_LINES)
+    written[:, vocabulary.BRAND] = True
+    line_names = tuple(vocabulary.PRODUCT_LINES)
     line = rng.integers(len(line_names), size=num_items)
     is_loud = rng.random(num_items) < _LOUD
-    loud_word = rng.integers(len(taxonomy.LOUD_WORDS), size=num_items)
+    loud_word = rng.integers(len(vocabulary.LOUD_WORDS), size=num_items)
 
-    brand_of = slots[:, taxonomy.BRAND]
-    material = taxonomy.SLOTS.index("material")
-    materials = [taxonomy.MATERIALS[name] for name in values[material]]
-    lines = list(taxonomy.PRODUCT_LINES.values())
+    brand_of = slots[:, vocabulary.BRAND]
+    material = vocabulary.SLOTS.index("material")
+    materials = [vocabulary.MATERIALS[name] for name in values[material]]
+    lines = list(vocabulary.PRODUCT_LINES.values())
     quality = (
         np.array([b.quality for b in brands])[brand_of]
         + np.array([m.quality for m in materials])[slots[:, material]]
@@ -163,7 +158,7 @@ def make_catalogue(rng: np.random.Generator, num_items: int) -> Catalogue:
             catalogue,
             item,
             line=line_names[line[item]],
-            loud=taxonomy.LOUD_WORDS[loud_word[item]] if is_loud[item] else "",
+            loud=vocabulary.LOUD_WORDS[loud_word[item]] if is_loud[item] else "",
         )
         for item in range(num_items)
     )
@@ -173,43 +168,53 @@ def make_catalogue(rng: np.random.Generator, num_items: int) -> Catalogue:
 
 def make_brands(rng: np.random.Generator, departments: list[str], *, per_department: int) -> tuple[Brand, ...]:
     """Invents brands; all names and nicknames are different words, and none is a word of the taxonomy."""
-    taken = {w for t in taxonomy.product_types() for text in (t.noun, *t.synonyms) for w in taxonomy.words(text)}
+    taken = {w for t in taxonomy.product_types() for text in (t.noun, *t.synonyms) for w in vocabulary.words(text)}
     brands = []
     for department in departments:
         for _ in range(per_department):
-            name, nickname = _brand_name(rng), ""
-            while not nickname:
-                if len(name) > 4 and name not in taken:
-                    nickname = _nickname(name, taken)
-                if not nickname:
-                    name = _brand_name(rng)
+            name, nickname = _brand_name(rng, taken)
             taken |= {name, nickname}
             quality, price_factor = _TIERS[rng.integers(len(_TIERS))]
-            brand = Brand(name, nickname, department, quality + 0.5 * rng.normal(), price_factor, rng.normal())
-            brands.append(brand)
+            quality += 0.5 * rng.normal()
+            brands.append(Brand(name, nickname, department, quality, price_factor, rng.normal()))
     return tuple(brands)
 
 
-def _brand_name(rng: np.random.Generator) -> str:
-    syllables = rng.choice(_SYLLABLES, size=rng.integers(1, 4))
-    return "".join(syllables) + str(rng.choice(_ENDINGS))
-
-
-def _nickname(name: str, taken: set[str]) -> str:
-    """The shortest free beginning of a name, of at least three letters, with a `z` or `zi`; `""` if there is none."""
-    for length in range(3, len(name)):
-        for ending in ("z", "zi"):
-            if (nickname := name[:length] + ending) not in taken:
-                return nickname
-    return ""
+def _brand_name(rng: np.random.Generator, taken: set[str]) -> tuple[str, str]:
+    """An invented name and its nickname, a short beginning with a `z`, neither of which is taken."""
+    while True:
+        name = "".join(rng.choice(_SYLLABLES, size=rng.integers(1, 3), replace=False)) + str(rng.choice(_ENDINGS))
+        for length in range(3, len(name)):
+            if name not in taken and (nickname := f"{name[:length]}z") not in taken:
+                return name, nickname
 
 
 def _values(types: tuple[taxonomy.ProductType, ...], brands: tuple[Brand, ...]) -> tuple[tuple[str, ...], ...]:
     written = (
         tuple(dict.fromkeys(name for t in types for name in t.values[slot]))
-        for slot in range(len(taxonomy.WRITTEN_SLOTS))
+        for slot in range(len(vocabulary.WRITTEN_SLOTS))
     )
     return (*written, tuple(b.name for b in brands))
+
+
+def _draw_slots(
+    rng: np.random.Generator,
+    types: tuple[taxonomy.ProductType, ...],
+    brands: tuple[Brand, ...],
+    values: tuple[tuple[str, ...], ...],
+    type_: np.ndarray,
+) -> np.ndarray:
+    """Draws for items of the given types ([N]) a value in each slot that the type has, and a brand: [N, S] int32."""
+    slots = np.full((len(type_), len(vocabulary.SLOTS)), -1, np.int32)
+    for index, product_type in enumerate(types):
+        rows = np.flatnonzero(type_ == index)
+        sellers = [i for i, brand in enumerate(brands) if brand.department == product_type.department]
+        slots[rows, vocabulary.BRAND] = _zipf_choice(rng, np.array(sellers), len(rows))
+        for slot, names in enumerate(product_type.values):
+            if names:
+                choices = np.array([values[slot].index(name) for name in names])
+                slots[rows, slot] = rng.choice(choices, len(rows))
+    return slots
 
 
 def _zipf_choice(rng: np.random.Generator, choices: np.ndarray, size: int) -> np.ndarray:
@@ -226,7 +231,9 @@ def _launches(rng: np.random.Generator, num_items: int) -> np.ndarray:
 
 
 def _title(catalogue: Catalogue, item: int, *, line: str, loud: str) -> str:
-    said = [catalogue.value(item, slot) if catalogue.written[item, slot] else "" for slot in range(len(taxonomy.SLOTS))]
+    said = [
+        catalogue.value(item, slot) if catalogue.written[item, slot] else "" for slot in range(len(vocabulary.SLOTS))
+    ]
     color, material, audience, feature, use, brand = said
     noun = catalogue.types[catalogue.type[item]].noun
     whom = f"for {audience}" if audience else ""
@@ -237,7 +244,7 @@ def _title(catalogue: Catalogue, item: int, *, line: str, loud: str) -> str:
 
 def _description(catalogue: Catalogue, item: int) -> str:
     color, material, audience, feature, use, brand = (
-        catalogue.value(item, slot) for slot in range(len(taxonomy.SLOTS))
+        catalogue.value(item, slot) for slot in range(len(vocabulary.SLOTS))
     )
     noun = catalogue.types[catalogue.type[item]].noun
     whom = f" for {audience}" if audience else ""

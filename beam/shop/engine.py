@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from beam.shop import taxonomy
+from beam.shop import taxonomy, vocabulary
 from beam.shop.catalogue import Catalogue
 from beam.shop.queries import Intents, Queries
 
@@ -54,7 +54,7 @@ class LexicalIndex:
         """
         lists: dict[str, list[int]] = {}
         for item, title in enumerate(titles):
-            for word in dict.fromkeys(taxonomy.words(title)):
+            for word in dict.fromkeys(vocabulary.words(title)):
                 lists.setdefault(word, []).append(item)
         self._lists = {word: np.array(items, np.int32) for word, items in lists.items()}
         self._idf = {word: float(np.log1p(len(titles) / len(items))) for word, items in lists.items()}
@@ -70,7 +70,7 @@ class LexicalIndex:
             [H] int64 items, ascending, and [H] float64 shares in (0, 1].
         """
         asked = (self._rewrites.get(word, word) for word in query.split())
-        found = [w for w in dict.fromkeys(taxonomy.words(" ".join(asked))) if w in self._lists]
+        found = [w for w in dict.fromkeys(vocabulary.words(" ".join(asked))) if w in self._lists]
         if not found:
             return np.empty(0, np.int64), np.empty(0)
         items = np.concatenate([self._lists[word] for word in found])
@@ -83,7 +83,7 @@ class LexicalIndex:
 def known_rewrites(rng: np.random.Generator, misspelled: dict[str, str]) -> dict[str, str]:
     """The rewrites the engine has: a part of the one-word synonyms and of the misspellings."""
     nouns = {synonym: t.noun for t in taxonomy.product_types() for synonym in t.synonyms}
-    values = {synonym: value for value, synonyms in taxonomy.VALUE_SYNONYMS.items() for synonym in synonyms}
+    values = {synonym: value for value, synonyms in vocabulary.VALUE_SYNONYMS.items() for synonym in synonyms}
     pairs = [(word, right) for word, right in {**nouns, **values, **misspelled}.items() if " " not in word]
     known = rng.random(len(pairs)) < _KNOWN
     return dict(pair for pair, is_known in zip(pairs, known, strict=True) if is_known)
@@ -117,7 +117,7 @@ def make_pools(index: LexicalIndex, catalogue: Catalogue, queries: Sequence[str]
     for row, query in enumerate(queries):
         hits, share = index.match(query)
         scores = _WORDS_WEIGHT * share + base[hits]
-        best = np.argsort(-scores, kind="stable")[:_POOL] if len(hits) <= _POOL else _top(scores, _POOL)
+        best = _top(scores, _POOL)
         pool, worth = hits[best], scores[best]
         for offset, filler in ((-5.0, popular[guess[row]]), (-10.0, everywhere)):
             if len(pool) < _POOL:
@@ -201,6 +201,6 @@ def draw_pages(
 
 
 def _top(scores: np.ndarray, k: int) -> np.ndarray:
-    """Indices of the k highest scores, best first."""
-    best = np.argpartition(-scores, k - 1)[:k]
+    """Indices of the k highest scores (all of them if there are fewer), best first."""
+    best = np.argpartition(-scores, k - 1)[:k] if k < len(scores) else np.arange(len(scores))
     return best[np.argsort(-scores[best], kind="stable")]

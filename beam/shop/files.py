@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
-from beam.shop import taxonomy
+from beam.shop import vocabulary
 from beam.shop.catalogue import Catalogue
 from beam.shop.queries import Queries
 from beam.shop.simulation import Events, Kind
@@ -30,7 +30,7 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 def write_items(path: Path, catalogue: Catalogue) -> None:
     """Writes one JSON object per item: its texts, attributes, price, and the second of its launch."""
-    slot = {name: taxonomy.SLOTS.index(name) for name in taxonomy.SLOTS}
+    slot = {name: vocabulary.SLOTS.index(name) for name in vocabulary.SLOTS}
     with _gzip_text(path) as file:
         for item, item_id in enumerate(catalogue.item_id):
             product_type = catalogue.types[catalogue.type[item]]

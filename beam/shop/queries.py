@@ -4,17 +4,16 @@ import dataclasses
 
 import numpy as np
 
-from beam.shop import taxonomy
+from beam.shop import vocabulary
 from beam.shop.catalogue import PERIOD, START, Catalogue
 
-_MAX_CONSTRAINTS = 3
 _NUM_CONSTRAINTS = (0.12, 0.33, 0.35, 0.2)  # probability of 0, 1, 2, 3 constraints of an intent
 _SLOT_WEIGHTS = np.array((3, 2, 3, 3, 2, 2))  # of color, material, audience, feature, use, brand
 _PRICE_WISH = (0.12, 0.78, 0.1)  # probability of: cheap, none, fine
 _LATE = 0.1  # share of the intents on old items that also come up only during the period
 _ZIPF = 0.9  # exponent of the intents' frequency by rank
 _FORM_ZIPF = 1.2  # exponent of the frequency of an intent's strings
-_TYPO = 0.2  # probability of a misspelling in a string other than the intent's first
+_TYPO = 0.25  # misspelled strings per correct one; they are an intent's rarest
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -64,11 +63,9 @@ def make_intents(rng: np.random.Generator, catalogue: Catalogue, num_intents: in
     found: dict[tuple[int, ...], int] = {}  # intent -> the item it was modelled on
     for _ in range(4 * num_intents):
         item = int(rng.integers(len(catalogue)))
-        num = rng.choice(_MAX_CONSTRAINTS + 1, p=_NUM_CONSTRAINTS)
         weights = _SLOT_WEIGHTS * (catalogue.slots[item] >= 0)
-        chosen = rng.choice(
-            len(weights), size=min(num, np.count_nonzero(weights)), replace=False, p=weights / weights.sum()
-        )
+        num = min(int(rng.choice(len(_NUM_CONSTRAINTS), p=_NUM_CONSTRAINTS)), int(np.count_nonzero(weights)))
+        chosen = rng.choice(len(weights), num, replace=False, p=weights / weights.sum())
         wanted = np.full(len(weights), -1)
         wanted[chosen] = catalogue.slots[item, chosen]
         wish = int(rng.choice((-1, 0, 1), p=_PRICE_WISH))
@@ -77,12 +74,12 @@ def make_intents(rng: np.random.Generator, catalogue: Catalogue, num_intents: in
             break
 
     keys = np.array(list(found), np.int64)
-    item = np.array(list(found.values()))
+    models = np.array(list(found.values()))
     num_wishes = np.count_nonzero(keys[:, 2:] >= 0, axis=1) + np.abs(keys[:, 1])
     order = np.argsort(num_wishes + 1.5 * rng.exponential(size=len(keys)), kind="stable")
-    keys, item = keys[order], item[order]
+    keys, models = keys[order], models[order]
 
-    launch = catalogue.launch[item]
+    launch = catalogue.launch[models]
     late = np.where(rng.random(len(keys)) < _LATE, rng.integers(0, PERIOD, len(keys)) + START, START)
     birth = np.where((launch > START) & (num_wishes[order] >= 2), launch, late)
     birth[0] = START  # there is always something to want
@@ -107,10 +104,10 @@ def make_queries(rng: np.random.Generator, catalogue: Catalogue, intents: Intent
     misspelled: dict[str, str] = {}
     for index in range(len(intents)):
         num_forms = 2 + int(6 / np.sqrt(1 + index / 20))
-        strings = []
-        for form in range(num_forms):
-            string = _phrase(rng, catalogue, intents, index, synonym=0.25 if form == 0 else 0.5)
-            strings.append(_with_typo(rng, string, misspelled) if form > 0 and rng.random() < _TYPO else string)
+        strings = [
+            _phrase(rng, catalogue, intents, index, synonym=0.25 if form == 0 else 0.5) for form in range(num_forms)
+        ]
+        strings += [_with_typo(rng, string, misspelled) for string in strings if rng.random() < _TYPO]
         new = [string for string in dict.fromkeys(strings) if string not in taken] or [f"{strings[0]} {index}"]
         taken.update(new)
         text += new
@@ -158,15 +155,15 @@ def _phrase(rng: np.random.Generator, catalogue: Catalogue, intents: Intents, in
         return others[rng.integers(len(others))] if others and rng.random() < synonym else word
 
     wanted = intents.wanted[index]
-    values = [catalogue.values[slot][wanted[slot]] if wanted[slot] >= 0 else "" for slot in range(taxonomy.BRAND)]
-    color, material, audience, feature, use = (put(v, taxonomy.VALUE_SYNONYMS.get(v, ())) for v in values)
-    maker = catalogue.brands[wanted[taxonomy.BRAND]] if wanted[taxonomy.BRAND] >= 0 else None
+    values = [catalogue.values[slot][wanted[slot]] if wanted[slot] >= 0 else "" for slot in range(vocabulary.BRAND)]
+    color, material, audience, feature, use = (put(v, vocabulary.VALUE_SYNONYMS.get(v, ())) for v in values)
+    maker = catalogue.brands[wanted[vocabulary.BRAND]] if wanted[vocabulary.BRAND] >= 0 else None
     brand = put(maker.name, (maker.nickname,)) if maker else ""
     product_type = catalogue.types[intents.type[index]]
     noun = put(product_type.noun, product_type.synonyms)
     if synonym > 0 and rng.random() < 0.15 and not noun.endswith("s"):
         noun += "s"
-    price_words = {-1: taxonomy.CHEAP_WORDS, 0: ("",), 1: taxonomy.FINE_WORDS}[int(intents.price_wish[index])]
+    price_words = {-1: vocabulary.CHEAP_WORDS, 0: ("",), 1: vocabulary.FINE_WORDS}[int(intents.price_wish[index])]
     price = price_words[rng.integers(len(price_words))]
     if audience and rng.random() < 0.5:
         audience = f"for {audience}"

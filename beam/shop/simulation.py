@@ -15,7 +15,7 @@ LATE_SHARE = 0.2  # of the orders come by a later checkout and name no request
 LATE_WINDOW = 24 * 3600  # seconds after the click within which those come
 
 _CHUNK = 4096  # requests simulated at a time
-_REQUESTS_PER_INTENT = 10
+_REQUESTS_PER_INTENT = 6
 _INTENTS = (20, 30_000)  # at least, at most
 
 
@@ -116,6 +116,11 @@ def simulate(shop: Shop) -> Iterator[Events]:
         yield events.select(is_due)
 
 
+def late_delays(rng: np.random.Generator, size: int) -> np.ndarray:
+    """How long after their clicks late orders come: [size] int64 seconds, some hours, less than `LATE_WINDOW`."""
+    return np.minimum(900 + rng.exponential(5 * 3600, size).astype(np.int64), LATE_WINDOW - 60)
+
+
 def _simulate_chunk(
     shop: Shop, explorer: engine.Explorer, request: np.ndarray, bought: np.ndarray
 ) -> tuple[Events, np.ndarray]:
@@ -141,7 +146,7 @@ def _simulate_chunk(
     orders, keys = orders.select(new), keys[new]
     is_late = rng.random(len(orders)) < LATE_SHARE
     soon = rng.integers(60, 1800, len(orders))
-    late = np.minimum(900 + rng.exponential(5 * 3600, len(orders)).astype(np.int64), LATE_WINDOW - 60)
+    late = late_delays(rng, len(orders))
     orders = dataclasses.replace(
         orders,
         kind=np.full(len(orders), Kind.ORDER),

@@ -1,12 +1,7 @@
-"""The words of the shop: departments, categories, product types, their attributes, and what people call them."""
+"""The kinds of things that the shop sells, their attributes, and what people call them."""
 
 import functools
-import re
 from typing import NamedTuple
-
-SLOTS = ("color", "material", "audience", "feature", "use", "brand")  # what a query may ask for, in this order
-BRAND = SLOTS.index("brand")
-WRITTEN_SLOTS = SLOTS[:BRAND]  # a title may leave these out; it always names the brand
 
 
 class ProductType(NamedTuple):
@@ -18,7 +13,8 @@ class ProductType(NamedTuple):
         noun: What titles call it.
         synonyms: What queries also call it and titles never do.
         price: Median price.
-        values: For each of `WRITTEN_SLOTS` the values that items of the type have; none where the slot does not apply.
+        values: For each of `vocabulary.WRITTEN_SLOTS` the values that items of the type have; none where the slot
+            does not apply.
     """
 
     department: str
@@ -29,93 +25,6 @@ class ProductType(NamedTuple):
     values: tuple[tuple[str, ...], ...]
 
 
-class Line(NamedTuple):
-    """A material or a product line: how much better and how much dearer than usual an item of it is."""
-
-    quality: float
-    price_factor: float
-
-
-MATERIALS = {
-    "cotton": Line(0.1, 1.0),
-    "organic cotton": Line(0.5, 1.25),
-    "polyester": Line(-0.5, 0.7),
-    "nylon": Line(-0.1, 0.85),
-    "wool": Line(0.5, 1.4),
-    "cashmere": Line(0.9, 2.2),
-    "linen": Line(0.3, 1.2),
-    "silk": Line(0.6, 1.8),
-    "denim": Line(0.1, 1.0),
-    "canvas": Line(0.0, 0.85),
-    "leather": Line(0.7, 1.6),
-    "faux leather": Line(-0.5, 0.75),
-    "suede": Line(0.2, 1.3),
-    "velvet": Line(0.2, 1.2),
-    "rubber": Line(-0.2, 0.8),
-    "memory foam": Line(0.5, 1.3),
-    "down": Line(0.7, 1.7),
-    "oak": Line(0.8, 1.6),
-    "pine": Line(0.0, 0.9),
-    "mdf": Line(-0.7, 0.65),
-    "bamboo": Line(0.3, 0.95),
-    "rattan": Line(0.0, 1.0),
-    "steel": Line(0.1, 1.0),
-    "stainless steel": Line(0.5, 1.3),
-    "cast iron": Line(0.6, 1.5),
-    "aluminium": Line(0.2, 1.1),
-    "titanium": Line(0.9, 2.0),
-    "carbon": Line(0.8, 2.0),
-    "plastic": Line(-0.6, 0.65),
-    "silicone": Line(0.0, 0.8),
-    "glass": Line(0.1, 1.0),
-    "ceramic": Line(0.3, 1.1),
-    "porcelain": Line(0.5, 1.4),
-    "wood": Line(0.2, 1.1),
-}
-PRODUCT_LINES = {
-    "": Line(0.0, 1.0),
-    "basic": Line(-0.7, 0.7),
-    "essential": Line(-0.3, 0.85),
-    "classic": Line(0.1, 1.0),
-    "plus": Line(0.3, 1.15),
-    "signature": Line(0.4, 1.35),
-    "pro": Line(0.8, 1.5),
-}
-# Words that draw the eye and say nothing of the item: they earn clicks, not orders.
-LOUD_WORDS = ("bestseller", "hot deal", "must have", "trending", "limited edition", "super sale")
-# How queries also put an attribute value; titles never use these phrases.
-VALUE_SYNONYMS = {
-    "grey": ("gray", "charcoal"),
-    "navy": ("marine",),
-    "burgundy": ("maroon",),
-    "beige": ("sand",),
-    "turquoise": ("teal",),
-    "purple": ("violet",),
-    "men": ("gents", "guys"),
-    "women": ("ladies", "her"),
-    "kids": ("children", "youngsters"),
-    "faux leather": ("pleather", "leatherette"),
-    "aluminium": ("alloy",),
-    "wood": ("timber",),
-    "wireless": ("bluetooth", "cordless"),
-    "noise cancelling": ("anc",),
-    "waterproof": ("watertight", "rainproof"),
-    "foldable": ("collapsible",),
-    "rechargeable": ("usb",),
-    "insulated": ("thermal",),
-    "gaming": ("gamer",),
-    "running": ("jogging",),
-    "office": ("business",),
-    "travel": ("trips", "holiday"),
-    "hiking": ("trekking",),
-    "winter": ("cold weather",),
-    "summer": ("hot weather",),
-    "small spaces": ("tiny flat",),
-    "beginners": ("starter",),
-}
-CHEAP_WORDS = ("cheap", "affordable", "low price", "inexpensive")
-FINE_WORDS = ("luxury", "premium", "high end", "top quality")
-
 _COLORS = {
     "cloth": "black white grey navy red burgundy beige green turquoise pink purple yellow",
     "tech": "black white grey navy red",
@@ -123,87 +32,168 @@ _COLORS = {
     "toy": "red yellow green turquoise pink purple",
 }
 
-# department | category | noun | synonyms | price | colours | materials | audiences | features | uses
+# Two lines each:
+# department | category | noun | synonyms | price | colours
+#   | materials | audiences | features | uses
 _TABLE = """
-fashion | tops | t-shirt | tee | 18 | cloth | cotton, organic cotton, polyester, linen | men, women, kids | slim, oversized, printed | sports, summer
-fashion | tops | shirt | button down, blouse | 35 | cloth | cotton, linen, silk, polyester | men, women | slim, striped, checked | office, wedding
-fashion | tops | sweater | jumper, pullover | 45 | cloth | wool, cashmere, cotton, polyester | men, women, kids | knitted, striped, oversized | winter, office
-fashion | tops | hoodie | hooded top | 40 | cloth | cotton, organic cotton, polyester | men, women, kids | zipped, printed, oversized | sports, winter
-fashion | bottoms | jeans | dungarees | 55 | cloth | denim, cotton | men, women, kids | slim, ripped, stretch | office, summer
-fashion | bottoms | trousers | slacks, chinos | 48 | cloth | cotton, linen, wool, polyester | men, women, kids | slim, cropped, stretch | office, hiking, wedding
-fashion | bottoms | shorts | bermudas | 25 | cloth | cotton, linen, polyester, denim | men, women, kids | stretch, printed, long | running, summer, hiking
-fashion | bottoms | skirt | kilt | 32 | cloth | cotton, silk, polyester, denim | women, kids | long, short, printed | summer, office
-fashion | outerwear | jacket | anorak, windbreaker | 85 | cloth | cotton, nylon, leather, faux leather, denim | men, women, kids | waterproof, quilted, zipped | running, hiking, winter
-fashion | outerwear | coat | overcoat | 130 | cloth | wool, cashmere, polyester, down | men, women, kids | long, quilted, waterproof | winter, office
-fashion | outerwear | dress | gown, frock | 60 | cloth | cotton, silk, linen, polyester | women, kids | long, short, printed | summer, wedding, office
-shoes | sports shoes | sneakers | trainers, kicks | 70 | cloth | canvas, leather, faux leather, nylon | men, women, kids | breathable, lightweight, waterproof | running, gym, office
-shoes | sports shoes | football boots | cleats, soccer shoes | 80 | cloth | leather, faux leather, nylon | men, women, kids | lightweight, laceless | turf, beginners
-shoes | casual shoes | boots | booties | 110 | cloth | leather, suede, rubber, faux leather | men, women, kids | waterproof, insulated, zipped | hiking, winter, office
-shoes | casual shoes | sandals | flip flops | 35 | cloth | leather, rubber, suede, faux leather | men, women, kids | lightweight, waterproof | summer, beach, hiking
-shoes | casual shoes | slippers | house shoes | 25 | cloth | wool, suede, cotton, rubber | men, women, kids | insulated, lightweight | winter, travel
-bags | bags | backpack | rucksack, knapsack | 60 | cloth | nylon, canvas, leather, polyester | men, women, kids | waterproof, foldable, lightweight | hiking, office, travel
-bags | bags | handbag | purse, clutch | 75 | cloth | leather, faux leather, canvas, suede | women | zipped, quilted, printed | office, wedding, travel
-bags | bags | suitcase | trolley, luggage | 120 | cloth | plastic, aluminium, nylon, carbon | men, women, kids | lightweight, foldable, waterproof | travel, office
-bags | small accessories | wallet | billfold, card holder | 35 | cloth | leather, faux leather, nylon, carbon | men, women | zipped, slim | travel, office
-bags | small accessories | sunglasses | shades | 50 | cloth | plastic, titanium, steel | men, women, kids | polarized, foldable, lightweight | beach, running, hiking
-bags | small accessories | watch | timepiece | 140 | cloth | steel, titanium, leather, plastic | men, women, kids | waterproof, slim, digital | running, office, diving
-bags | small accessories | scarf | shawl, muffler | 28 | cloth | wool, cashmere, silk, cotton | men, women, kids | knitted, printed, long | winter, office
-electronics | audio | headphones | headset, cans | 90 | tech | plastic, leather, aluminium | | wireless, noise cancelling, foldable, rechargeable | gaming, running, office, travel
-electronics | audio | earbuds | in-ears, earphones | 60 | tech | plastic, silicone, aluminium | | wireless, noise cancelling, waterproof | running, travel, gym
-electronics | audio | speaker | boombox, soundbox | 80 | tech | plastic, wood, aluminium | | wireless, waterproof, rechargeable | beach, office, gaming
-electronics | computing | keyboard | keypad | 65 | tech | plastic, aluminium, wood | | wireless, mechanical, backlit, foldable | gaming, office, travel
-electronics | computing | mouse | pointing device | 35 | tech | plastic, aluminium, rubber | | wireless, ergonomic, backlit, rechargeable | gaming, office, travel
-electronics | computing | monitor | display, screen | 220 | tech | plastic, aluminium | | curved, ultrawide, portable | gaming, office, design
-electronics | computing | laptop | notebook | 750 | tech | plastic, aluminium, carbon | | lightweight, touchscreen, backlit | gaming, office, design, travel
-electronics | phones | phone case | phone cover, mobile shell | 18 | cloth | silicone, leather, plastic, faux leather, bamboo | | slim, waterproof, printed | travel, hiking
-electronics | phones | charger | power adapter | 25 | tech | plastic, aluminium | | wireless, portable, foldable | travel, office
-electronics | phones | power bank | battery pack | 35 | tech | plastic, aluminium, rubber | | wireless, slim, waterproof | travel, hiking
-electronics | photo | camera | camcorder | 480 | tech | plastic, aluminium, titanium | | waterproof, compact, mirrorless | travel, beginners, diving
-electronics | photo | tripod | stand | 60 | tech | aluminium, carbon, plastic | | foldable, compact, lightweight | travel, beginners
-home | furniture | sofa | couch, settee | 650 | home | leather, faux leather, velvet, linen, polyester | | corner, foldable, reclining | living room, small spaces
-home | furniture | armchair | easy chair | 280 | home | leather, velvet, linen, rattan, polyester | | reclining, swivel, high back | living room, office
-home | furniture | desk | bureau | 220 | home | oak, pine, mdf, bamboo, glass | | standing, foldable, corner | gaming, office, small spaces
-home | furniture | bookshelf | bookcase | 130 | home | oak, pine, mdf, bamboo, steel | | corner, floating, narrow | living room, office, small spaces
-home | furniture | dining table | kitchen table | 380 | home | oak, pine, mdf, glass | | round, extendable, foldable | living room, garden, small spaces
-home | furniture | wardrobe | closet, armoire | 340 | home | oak, pine, mdf, bamboo | | sliding, narrow, corner | bedroom, small spaces
-home | bedding | duvet cover | quilt cover, bed linen | 45 | home | cotton, organic cotton, linen, silk, polyester | | striped, printed, quilted | winter, summer
-home | bedding | pillow | cushion | 28 | home | memory foam, down, cotton, bamboo, polyester | | cooling, ergonomic, washable | travel, side sleepers
-home | bedding | blanket | throw, afghan | 38 | home | wool, cotton, cashmere, polyester | kids, women, men | weighted, knitted, heated | winter, travel
-home | lighting | table lamp | bedside light | 45 | home | ceramic, glass, steel, wood, rattan | | dimmable, rechargeable, narrow | bedroom, office, living room
-home | lighting | floor lamp | standing light | 95 | home | steel, wood, bamboo, aluminium, rattan | | dimmable, arched, narrow | living room, office
-home | decor | rug | carpet | 120 | home | wool, cotton, silk, polyester, bamboo | | round, washable, striped | living room, bedroom, garden
-home | decor | curtains | drapes | 45 | home | linen, cotton, velvet, polyester | | blackout, insulated, striped | bedroom, living room
-home | decor | mirror | looking glass | 75 | home | oak, steel, bamboo, plastic, rattan | | round, backlit, foldable | bedroom, bathroom
-kitchen | cookware | frying pan | skillet | 42 | home | cast iron, stainless steel, aluminium, ceramic | | nonstick, deep, induction | camping, beginners
-kitchen | cookware | saucepan | cooking pot | 45 | home | stainless steel, aluminium, ceramic, cast iron | | nonstick, induction, deep | camping, beginners
-kitchen | cookware | chopping board | cutting block | 24 | home | oak, bamboo, plastic, glass | | foldable, nonslip, engraved | camping, beginners
-kitchen | appliances | blender | liquidizer, smoothie maker | 70 | home | glass, plastic, stainless steel | | portable, rechargeable, silent | office, beginners, baby food
-kitchen | appliances | kettle | water boiler | 45 | home | stainless steel, glass, plastic, ceramic | | electric, foldable, silent | camping, office, travel
-kitchen | appliances | coffee maker | espresso machine, brewer | 140 | home | stainless steel, plastic, glass, aluminium | | automatic, compact, portable | office, camping, small spaces
-kitchen | tableware | mug | cup, beaker | 14 | home | ceramic, porcelain, glass, stainless steel | | insulated, printed, stackable | office, camping, travel
-kitchen | tableware | water bottle | flask, canteen | 24 | cloth | stainless steel, glass, plastic, aluminium, titanium | kids, men, women | insulated, foldable, leakproof | hiking, gym, office
-kitchen | tableware | lunch box | bento, food container | 22 | cloth | stainless steel, bamboo, plastic, glass | kids, men, women | insulated, leakproof, stackable | office, travel
-sports | fitness | yoga mat | exercise pad | 32 | cloth | rubber, polyester, cotton | | foldable, nonslip, thick | travel, gym, beginners
-sports | fitness | dumbbells | free weights | 65 | tech | cast iron, rubber, steel, plastic | men, women | adjustable, nonslip, compact | gym, beginners
-sports | outdoor | tent | shelter | 160 | cloth | nylon, polyester, cotton | | waterproof, lightweight, insulated | hiking, camping, beach
-sports | outdoor | sleeping bag | bedroll | 85 | cloth | down, polyester, nylon, cotton | men, women, kids | waterproof, lightweight, compact | winter, summer, hiking
-sports | outdoor | headlamp | head torch | 32 | tech | plastic, aluminium, silicone | | waterproof, rechargeable, dimmable | running, camping, hiking
-sports | cycling | bike helmet | cycling hat | 60 | cloth | plastic, carbon | men, women, kids | lightweight, foldable, backlit | racing, office, beginners
-sports | cycling | bike lock | cable padlock | 38 | tech | steel, titanium, plastic | | foldable, compact, lightweight | travel, office
-toys | learning | building blocks | bricks, construction set | 35 | toy | plastic, wood, bamboo | kids | magnetic, stackable, washable | travel, beginners, garden
-toys | learning | puzzle | jigsaw, brain teaser | 18 | toy | wood, plastic, bamboo | kids, men, women | magnetic, glowing, foldable | travel, beginners
-toys | soft toys | plush toy | stuffed animal, teddy | 22 | toy | cotton, organic cotton, polyester, wool | kids | washable, glowing, weighted | travel, bedroom
-toys | soft toys | doll | figurine, dolly | 28 | toy | plastic, cotton, wood, porcelain | kids | washable, talking, magnetic | travel, bath
-beauty | hair | hair dryer | blow drier | 55 | tech | plastic, ceramic, titanium | men, women | foldable, silent, compact | travel, curly hair
-beauty | hair | hair brush | comb, detangler | 15 | cloth | wood, bamboo, plastic, silicone | men, women, kids | foldable, ergonomic, heated | travel, curly hair, long hair
-beauty | shaving | razor | shaver | 42 | tech | stainless steel, plastic, titanium, wood | men, women | electric, waterproof, rechargeable | travel, beginners, sensitive skin
-garden | tools | drill | power screwdriver | 95 | tech | plastic, aluminium, steel | | wireless, rechargeable, compact | beginners, concrete
-garden | tools | work gloves | hand protection | 15 | cloth | leather, cotton, nylon, rubber | men, women, kids | waterproof, insulated, nonslip | winter, roses
-garden | plants | plant pot | planter, vase | 24 | home | ceramic, plastic, wood, bamboo, rattan | | hanging, round, narrow | balcony, living room, bathroom
-garden | plants | watering can | sprinkler | 22 | home | steel, plastic, aluminium | kids, men, women | lightweight, narrow, foldable | balcony, roses
-pets | dogs | dog bed | pet basket, puppy mattress | 48 | home | memory foam, cotton, polyester, rattan | | washable, waterproof, heated | travel, winter
-pets | dogs | dog leash | pet lead | 20 | cloth | leather, nylon, rubber, cotton | | extendable, glowing, nonslip | running, travel, hiking
-pets | cats | cat tree | scratching post, climbing tower | 75 | home | wood, bamboo, polyester, rattan | | foldable, narrow, floating | small spaces, living room
+fashion | tops | t-shirt | tee | 18 | cloth \
+    | cotton, organic cotton, polyester, linen | men, women, kids | slim, oversized, printed | sports, summer
+fashion | tops | shirt | button down, blouse | 35 | cloth \
+    | cotton, linen, silk, polyester | men, women | slim, striped, checked | office, wedding
+fashion | tops | sweater | jumper, pullover | 45 | cloth \
+    | wool, cashmere, cotton, polyester | men, women, kids | knitted, striped, oversized | winter, office
+fashion | tops | hoodie | hooded top | 40 | cloth \
+    | cotton, organic cotton, polyester | men, women, kids | zipped, printed, oversized | sports, winter
+fashion | bottoms | jeans | dungarees | 55 | cloth \
+    | denim, cotton | men, women, kids | slim, ripped, stretch | office, summer
+fashion | bottoms | trousers | slacks, chinos | 48 | cloth \
+    | cotton, linen, wool, polyester | men, women, kids | slim, cropped, stretch | office, hiking, wedding
+fashion | bottoms | shorts | bermudas | 25 | cloth \
+    | cotton, linen, polyester, denim | men, women, kids | stretch, printed, long | running, summer, hiking
+fashion | bottoms | skirt | kilt | 32 | cloth \
+    | cotton, silk, polyester, denim | women, kids | long, short, printed | summer, office
+fashion | outerwear | jacket | anorak, windbreaker | 85 | cloth \
+    | cotton, nylon, leather, faux leather | men, women, kids | waterproof, quilted, zipped | running, hiking
+fashion | outerwear | coat | overcoat | 130 | cloth \
+    | wool, cashmere, polyester, down | men, women, kids | long, quilted, waterproof | winter, office
+fashion | outerwear | dress | gown, frock | 60 | cloth \
+    | cotton, silk, linen, polyester | women, kids | long, short, printed | summer, wedding, office
+shoes | sports shoes | sneakers | trainers, kicks | 70 | cloth \
+    | canvas, leather, faux leather | men, women, kids | breathable, lightweight, waterproof | running, gym, office
+shoes | sports shoes | football boots | cleats, soccer shoes | 80 | cloth \
+    | leather, faux leather, nylon | men, women, kids | lightweight, laceless | turf, beginners
+shoes | casual shoes | boots | booties | 110 | cloth \
+    | leather, suede, rubber, faux leather | men, women, kids | waterproof, insulated, zipped | hiking, winter, office
+shoes | casual shoes | sandals | flip flops | 35 | cloth \
+    | leather, rubber, suede, faux leather | men, women, kids | lightweight, waterproof | summer, beach, hiking
+shoes | casual shoes | slippers | house shoes | 25 | cloth \
+    | wool, suede, cotton, rubber | men, women, kids | insulated, lightweight | winter, travel
+bags | bags | backpack | rucksack, knapsack | 60 | cloth \
+    | nylon, canvas, leather, polyester | men, women, kids | waterproof, foldable, lightweight | hiking, office, travel
+bags | bags | handbag | purse, clutch | 75 | cloth \
+    | leather, faux leather, canvas, suede | women | zipped, quilted, printed | office, wedding, travel
+bags | bags | suitcase | trolley, luggage | 120 | cloth \
+    | plastic, aluminium, nylon, carbon | men, women, kids | lightweight, foldable, waterproof | travel, office
+bags | small accessories | wallet | billfold, card holder | 35 | cloth \
+    | leather, faux leather, nylon, carbon | men, women | zipped, slim | travel, office
+bags | small accessories | sunglasses | shades | 50 | cloth \
+    | plastic, titanium, steel | men, women, kids | polarized, foldable, lightweight | beach, running, hiking
+bags | small accessories | watch | timepiece | 140 | cloth \
+    | steel, titanium, leather, plastic | men, women, kids | waterproof, slim, digital | running, office, diving
+bags | small accessories | scarf | shawl, muffler | 28 | cloth \
+    | wool, cashmere, silk, cotton | men, women, kids | knitted, printed, long | winter, office
+electronics | audio | headphones | headset, cans | 90 | tech \
+    | plastic, leather, aluminium | | wireless, noise cancelling, rechargeable | gaming, running, office, travel
+electronics | audio | earbuds | in-ears, earphones | 60 | tech \
+    | plastic, silicone, aluminium | | wireless, noise cancelling, waterproof | running, travel, gym
+electronics | audio | speaker | boombox, soundbox | 80 | tech \
+    | plastic, wood, aluminium | | wireless, waterproof, rechargeable | beach, office, gaming
+electronics | computing | keyboard | keypad | 65 | tech \
+    | plastic, aluminium, wood | | wireless, mechanical, backlit, foldable | gaming, office, travel
+electronics | computing | mouse | pointing device | 35 | tech \
+    | plastic, aluminium, rubber | | wireless, ergonomic, backlit, rechargeable | gaming, office, travel
+electronics | computing | monitor | display, screen | 220 | tech \
+    | plastic, aluminium | | curved, ultrawide, portable | gaming, office, design
+electronics | computing | laptop | notebook | 750 | tech \
+    | plastic, aluminium, carbon | | lightweight, touchscreen, backlit | gaming, office, design, travel
+electronics | phones | phone case | phone cover, mobile shell | 18 | cloth \
+    | silicone, leather, plastic, faux leather, bamboo | | slim, waterproof, printed | travel, hiking
+electronics | phones | charger | power adapter | 25 | tech \
+    | plastic, aluminium | | wireless, portable, foldable | travel, office
+electronics | phones | power bank | battery pack | 35 | tech \
+    | plastic, aluminium, rubber | | wireless, slim, waterproof | travel, hiking
+electronics | photo | camera | camcorder | 480 | tech \
+    | plastic, aluminium, titanium | | waterproof, compact, mirrorless | travel, beginners, diving
+electronics | photo | tripod | stand | 60 | tech \
+    | aluminium, carbon, plastic | | foldable, compact, lightweight | travel, beginners
+home | furniture | sofa | couch, settee | 650 | home \
+    | leather, faux leather, velvet, linen, polyester | | corner, foldable, reclining | living room, small spaces
+home | furniture | armchair | easy chair | 280 | home \
+    | leather, velvet, linen, rattan, polyester | | reclining, swivel, high back | living room, office
+home | furniture | desk | bureau | 220 | home \
+    | oak, pine, mdf, bamboo, glass | | standing, foldable, corner | gaming, office, small spaces
+home | furniture | bookshelf | bookcase | 130 | home \
+    | oak, pine, mdf, bamboo, steel | | corner, floating, narrow | living room, office, small spaces
+home | furniture | dining table | kitchen table | 380 | home \
+    | oak, pine, mdf, glass | | round, extendable, foldable | living room, garden, small spaces
+home | furniture | wardrobe | closet, armoire | 340 | home \
+    | oak, pine, mdf, bamboo | | sliding, narrow, corner | bedroom, small spaces
+home | bedding | duvet cover | quilt cover, bed linen | 45 | home \
+    | cotton, organic cotton, linen, silk, polyester | | striped, printed, quilted | winter, summer
+home | bedding | pillow | cushion | 28 | home \
+    | memory foam, down, cotton, bamboo, polyester | | cooling, ergonomic, washable | travel, side sleepers
+home | bedding | blanket | throw, afghan | 38 | home \
+    | wool, cotton, cashmere, polyester | kids, women, men | weighted, knitted, heated | winter, travel
+home | lighting | table lamp | bedside light | 45 | home \
+    | ceramic, glass, steel, wood, rattan | | dimmable, rechargeable, narrow | bedroom, office, living room
+home | lighting | floor lamp | standing light | 95 | home \
+    | steel, wood, bamboo, aluminium, rattan | | dimmable, arched, narrow | living room, office
+home | decor | rug | carpet | 120 | home \
+    | wool, cotton, silk, polyester, bamboo | | round, washable, striped | living room, bedroom, garden
+home | decor | curtains | drapes | 45 | home \
+    | linen, cotton, velvet, polyester | | blackout, insulated, striped | bedroom, living room
+home | decor | mirror | looking glass | 75 | home \
+    | oak, steel, bamboo, plastic, rattan | | round, backlit, foldable | bedroom, bathroom
+kitchen | cookware | frying pan | skillet | 42 | home \
+    | cast iron, stainless steel, aluminium, ceramic | | nonstick, deep, induction | camping, beginners
+kitchen | cookware | saucepan | cooking pot | 45 | home \
+    | stainless steel, aluminium, ceramic, cast iron | | nonstick, induction, deep | camping, beginners
+kitchen | cookware | chopping board | cutting block | 24 | home \
+    | oak, bamboo, plastic, glass | | foldable, nonslip, engraved | camping, beginners
+kitchen | appliances | blender | liquidizer, smoothie maker | 70 | home \
+    | glass, plastic, stainless steel | | portable, rechargeable, silent | office, beginners, baby food
+kitchen | appliances | kettle | water boiler | 45 | home \
+    | stainless steel, glass, plastic, ceramic | | electric, foldable, silent | camping, office, travel
+kitchen | appliances | coffee maker | espresso machine, brewer | 140 | home \
+    | stainless steel, plastic, glass, aluminium | | automatic, compact, portable | office, camping, small spaces
+kitchen | tableware | mug | cup, beaker | 14 | home \
+    | ceramic, porcelain, glass, stainless steel | | insulated, printed, stackable | office, camping, travel
+kitchen | tableware | water bottle | flask, canteen | 24 | cloth \
+    | stainless steel, glass, aluminium, titanium | kids, men, women | insulated, foldable, leakproof | hiking, gym
+kitchen | tableware | lunch box | bento, food container | 22 | cloth \
+    | stainless steel, bamboo, plastic, glass | kids, men, women | insulated, leakproof, stackable | office, travel
+sports | fitness | yoga mat | exercise pad | 32 | cloth \
+    | rubber, polyester, cotton | | foldable, nonslip, thick | travel, gym, beginners
+sports | fitness | dumbbells | free weights | 65 | tech \
+    | cast iron, rubber, steel, plastic | men, women | adjustable, nonslip, compact | gym, beginners
+sports | outdoor | tent | shelter | 160 | cloth \
+    | nylon, polyester, cotton | | waterproof, lightweight, insulated | hiking, camping, beach
+sports | outdoor | sleeping bag | bedroll | 85 | cloth \
+    | down, polyester, nylon, cotton | men, women, kids | waterproof, lightweight, compact | winter, summer, hiking
+sports | outdoor | headlamp | head torch | 32 | tech \
+    | plastic, aluminium, silicone | | waterproof, rechargeable, dimmable | running, camping, hiking
+sports | cycling | bike helmet | cycling hat | 60 | cloth \
+    | plastic, carbon | men, women, kids | lightweight, foldable, backlit | racing, office, beginners
+sports | cycling | bike lock | cable padlock | 38 | tech \
+    | steel, titanium, plastic | | foldable, compact, lightweight | travel, office
+toys | learning | building blocks | bricks, construction set | 35 | toy \
+    | plastic, wood, bamboo | kids | magnetic, stackable, washable | travel, beginners, garden
+toys | learning | puzzle | jigsaw, brain teaser | 18 | toy \
+    | wood, plastic, bamboo | kids, men, women | magnetic, glowing, foldable | travel, beginners
+toys | soft toys | plush toy | stuffed animal, teddy | 22 | toy \
+    | cotton, organic cotton, polyester, wool | kids | washable, glowing, weighted | travel, bedroom
+toys | soft toys | doll | figurine, dolly | 28 | toy \
+    | plastic, cotton, wood, porcelain | kids | washable, talking, magnetic | travel, bath
+beauty | hair | hair dryer | blow drier | 55 | tech \
+    | plastic, ceramic, titanium | men, women | foldable, silent, compact | travel, curly hair
+beauty | hair | hair brush | comb, detangler | 15 | cloth \
+    | wood, bamboo, plastic, silicone | men, women, kids | foldable, ergonomic, heated | curly hair, long hair
+beauty | shaving | razor | shaver | 42 | tech \
+    | stainless steel, plastic, titanium, wood | men, women | electric, waterproof | travel, sensitive skin
+garden | tools | drill | power screwdriver | 95 | tech \
+    | plastic, aluminium, steel | | wireless, rechargeable, compact | beginners, concrete
+garden | tools | work gloves | hand protection | 15 | cloth \
+    | leather, cotton, nylon, rubber | men, women, kids | waterproof, insulated, nonslip | winter, roses
+garden | plants | plant pot | planter, vase | 24 | home \
+    | ceramic, plastic, wood, bamboo, rattan | | hanging, round, narrow | balcony, living room, bathroom
+garden | plants | watering can | sprinkler | 22 | home \
+    | steel, plastic, aluminium | kids, men, women | lightweight, narrow, foldable | balcony, roses
+pets | dogs | dog bed | pet basket, puppy mattress | 48 | home \
+    | memory foam, cotton, polyester, rattan | | washable, waterproof, heated | travel, winter
+pets | dogs | dog leash | pet lead | 20 | cloth \
+    | leather, nylon, rubber, cotton | | extendable, glowing, nonslip | running, travel, hiking
+pets | cats | cat tree | scratching post, climbing tower | 75 | home \
+    | wood, bamboo, polyester, rattan | | foldable, narrow, floating | small spaces, living room
 """
 
 
@@ -221,8 +211,3 @@ def _parse(row: str) -> ProductType:
 
 def _list(cell: str) -> tuple[str, ...]:
     return tuple(value.strip() for value in cell.split(",") if value.strip())
-
-
-def words(text: str) -> list[str]:
-    """The lower-case words of a text, as the shop's search engine sees them: letters and digits, no final `s`."""
-    return [w[:-1] if len(w) > 3 and w.endswith("s") else w for w in re.findall(r"[a-z0-9]+", text.lower())]

@@ -27,20 +27,22 @@ def write_truth(path: Path, shop: Shop) -> int:
 
     One row for each query and item, best order first: `query`, `item_id`, `click_utility` (P(clicked | examined)) and
     `order_utility` (P(ordered | examined)), both as means over users who have not bought the item yet. Of each query
-    there are the `TOP` items by either utility, so 100 to 200 rows; any other item is worth less than all of these.
+    there are the `TOP` items by either utility of the wanted item's category, so at most 200 rows; items of other
+    categories are worth next to nothing.
 
     Returns:
         The number of rows.
     """
     asked = np.unique(shop.requests.query)
-    intent_of = shop.queries.intent[asked]
+    intent_of = shop.queries.intent[asked]  # ascending, as the strings of an intent follow one another
+    intents, first = np.unique(intent_of, return_index=True)
     item_id = np.array(shop.catalogue.item_id, object)
     rows: list[pa.RecordBatch] = []
     num_rows = num_pending = 0
     with whole_file(path) as part, pq.ParquetWriter(part, _SCHEMA, compression="zstd") as writer:
-        for intent in np.unique(intent_of):
+        for intent, queries in zip(intents, np.split(asked, first[1:]), strict=True):
             item, click, order = best_items(shop, int(intent))
-            for query in asked[intent_of == intent]:
+            for query in queries:
                 text = [shop.queries.text[query]] * len(item)
                 columns = (text, item_id[item], click.astype(np.float32), order.astype(np.float32))
                 rows.append(pa.record_batch(list(map(pa.array, columns)), schema=_SCHEMA))
@@ -53,15 +55,15 @@ def write_truth(path: Path, shop: Shop) -> int:
 
 
 def best_items(shop: Shop, intent: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The intent's items that are among the `TOP` by click or by order utility, with both, best order first.
+    """The items of the wanted category that are among its `TOP` by click or by order utility, best order first.
 
     Returns:
         [M] int64 items, [M] float64 click utilities, [M] float64 order utilities.
     """
-    item = np.arange(len(shop.catalogue))
+    item = shop.market.category_items(intent)
     click, order = shop.market.mean_utilities(np.full(len(item), intent), item)
     keep = np.union1d(_top(click), _top(order))
-    keep = keep[np.lexsort((keep, -order[keep]))]
+    keep = keep[np.argsort(-order[keep], kind="stable")]
     return item[keep], click[keep], order[keep]
 
 

@@ -67,7 +67,7 @@ def test_a_query_without_results_counts_as_nothing_found() -> None:
 def test_a_relevant_item_outside_the_catalogue_counts_as_not_found() -> None:
     judgements = Judgements({b"a": {b"0": 2, b"gone": 2}, b"b": {b"gone": 3, b"1": 2}}, [b"0", b"1"])
     assert judgements.num_unknown == 1
-    assert_array_equal(judgements.figures(np.int32([[0, 1], [0, 1]]))["clicked"]["recall@10"], [1 / 2, 1 / 2])
+    assert_array_equal(judgements.figures(np.array([[0, 1], [0, 1]], np.int32))["clicked"]["recall@10"], [1 / 2, 1 / 2])
 
 
 def test_results_must_be_those_of_the_judged_queries() -> None:
@@ -80,7 +80,7 @@ def random_case(num_queries: int, num_items: int = 400) -> tuple[dict[bytes, dic
     qrels = {}
     for q in range(num_queries):
         judged = rng.choice(num_items, size=rng.integers(1, 30), replace=False)
-        qrels[b"q%05d" % q] = {ITEMS[i]: int(level) for i, level in zip(judged, rng.integers(1, 4, len(judged)))}
+        qrels[b"q%05d" % q] = {ITEMS[i]: int(rng.integers(1, 4)) for i in judged}
     index = np.stack([rng.permutation(num_items)[:200] for _ in range(num_queries)]).astype(np.int32)
     return qrels, index
 

@@ -52,7 +52,7 @@ def test_reads_the_records_of_a_split(tmp_path: Path) -> None:
 
 def test_a_split_in_which_nobody_clicked_is_refused(tmp_path: Path) -> None:
     write(tmp_path, Request(b"nuts", [b"a"], [1]), Request(b"bolts", [b"a"], [1]))
-    with pytest.raises(CommandError, match="expected clicked or ordered items in the split 'test' .* its 2 queries"):
+    with pytest.raises(CommandError, match=r"expected clicked or ordered items in the split 'test' .* its 2 queries"):
         relevance.read_qrels(tmp_path, "test")
 
 

@@ -1,8 +1,14 @@
+from typing import Any
+
 import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
 from tfrs_mmse import retrieval
+
+
+def floats(values: Any) -> np.ndarray:
+    return np.array(values, np.float32)
 
 
 def integers(*shape: int) -> np.ndarray:
@@ -11,8 +17,8 @@ def integers(*shape: int) -> np.ndarray:
 
 
 def test_gives_the_largest_inner_products_best_first() -> None:
-    item = np.float32([[1, 0], [0, 1], [2, 2], [-1, 3]])
-    result = retrieval.top_k(np.float32([[1, 0], [0, 2]]), item, 3)
+    item = floats([[1, 0], [0, 1], [2, 2], [-1, 3]])
+    result = retrieval.top_k(floats([[1, 0], [0, 2]]), item, 3)
     # Products are (1, 0, 2, -1) and (0, 2, 4, 6).
     assert_array_equal(result.index, [[2, 0, 1], [3, 2, 1]])
     assert_array_equal(result.score, [[2, 1, 0], [6, 4, 2]])
@@ -20,13 +26,13 @@ def test_gives_the_largest_inner_products_best_first() -> None:
 
 
 def test_ties_go_to_the_lower_row_also_at_the_cut() -> None:
-    result = retrieval.top_k(np.float32([[1]]), np.float32([[0], [5], [5], [7], [5], [5]]), 3)
+    result = retrieval.top_k(floats([[1]]), floats([[0], [5], [5], [7], [5], [5]]), 3)
     assert_array_equal(result.index, [[3, 1, 2]])
 
 
 def test_zero_and_minus_zero_tie() -> None:
     # Products are 0, -0, 0, -0.
-    result = retrieval.top_k(np.float32([[1]]), np.float32([[0.0], [-0.0], [0.0], [-0.0]]), 4)
+    result = retrieval.top_k(floats([[1]]), floats([[0.0], [-0.0], [0.0], [-0.0]]), 4)
     assert_array_equal(result.index, [[0, 1, 2, 3]])
 
 
@@ -85,14 +91,14 @@ def test_embeddings_that_are_not_finite_are_refused(value: float) -> None:
 
 def test_scores_of_minus_infinity_are_no_results() -> None:
     no = -np.inf
-    result = retrieval.best_of(np.float32([[no, 1, no, 2], [no, no, no, no]]), 3)
+    result = retrieval.best_of(floats([[no, 1, no, 2], [no, no, no, no]]), 3)
     assert_array_equal(result.index, [[3, 1, -1], [-1, -1, -1]])
     assert_array_equal(result.score, [[2, 1, no], [no, no, no]])
 
 
 def test_ordinals_number_floats_in_their_order_without_gaps() -> None:
     tiny = np.float32(2.0**-149)  # the smallest positive float32
-    values = np.float32([-np.inf, -1, -tiny, -0.0, 0.0, tiny, np.nextafter(np.float32(1), np.float32(0)), 1, np.inf])
+    values = floats([-np.inf, -1, -tiny, -0.0, 0.0, tiny, np.nextafter(np.float32(1), np.float32(0)), 1, np.inf])
     numbers = retrieval.ordinals(values)
     assert (np.diff(numbers) >= 0).all()
     assert_array_equal(numbers[2:6], [-1, 0, 0, 1])

@@ -57,7 +57,7 @@ def test_missing_shards_are_counted_and_named(tmp_path: Path) -> None:
 
 def test_a_shard_number_beyond_the_count_is_refused(tmp_path: Path) -> None:
     touch(tmp_path, "test-00000-of-00001", "test-00001-of-00001")
-    with pytest.raises(CommandError, match="expected 1 shards of 'test' .* found 2"):
+    with pytest.raises(CommandError, match=r"expected 1 shards of 'test' .* found 2"):
         streams.stream_files(tmp_path, schema.TEST)
 
 

@@ -1,0 +1,67 @@
+"""How a pipeline is run: quietly on this machine unless a runner is named, with our own errors as one sentence."""
+
+import logging
+import re
+from collections.abc import Sequence
+
+import apache_beam as beam
+from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
+from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+from apache_beam.runners.runner import PipelineResult
+
+from tfrs_mmse.cli import CommandError
+
+_LOCAL_RUNNERS = (None, "direct", "directrunner")
+# Beam wraps what a worker raises: in the message here, as a printed traceback when it comes from another machine.
+_WRAPPED = re.compile(
+    r"(?:.*^(?:\w+\.)*CommandError: )?(?P<sentence>.*?)\s*\[while running '", re.DOTALL | re.MULTILINE
+)
+
+
+def unknown_flags(flags: Sequence[str]) -> list[str]:
+    """The command-line words that no pipeline option of Beam takes; Beam itself would only pass them over."""
+    unknown: list[str] = []
+    PipelineOptions(list(flags)).get_all_options(
+        add_extra_args_fn=lambda parser: unknown.extend(parser.parse_known_args(list(flags))[1])
+    )
+    return unknown
+
+
+def make_pipeline(flags: Sequence[str]) -> beam.Pipeline:
+    """A pipeline with Beam's options.
+
+    Beam's own local default would first look for the Prism runner, which is a download; the one here comes with Beam.
+    """
+    options = PipelineOptions(list(flags))
+    runner = options.view_as(StandardOptions).runner
+    is_local = runner is None or runner.lower() in _LOCAL_RUNNERS
+    return beam.Pipeline(runner=FnApiRunner() if is_local else None, options=options)
+
+
+def run(pipeline: beam.Pipeline) -> PipelineResult:
+    """Runs a pipeline to its end.
+
+    Raises:
+        CommandError: a worker raised it.
+    """
+    logging.getLogger("apache_beam.runners.common").addFilter(_is_not_ours)
+    try:
+        result = pipeline.run()
+        result.wait_until_finish()
+    except CommandError as e:
+        raise CommandError(_sentence(str(e))) from None
+    except Exception as e:
+        if "CommandError: " not in str(e):
+            raise
+        raise CommandError(_sentence(str(e))) from None
+    return result
+
+
+def _sentence(message: str) -> str:
+    found = _WRAPPED.match(message)
+    return found["sentence"] if found else message
+
+
+def _is_not_ours(record: logging.LogRecord) -> bool:
+    """False for the traceback that Beam logs of a CommandError, which becomes one sentence at the end."""
+    return not (record.exc_info and record.exc_info[0] and issubclass(record.exc_info[0], CommandError))

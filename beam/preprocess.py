@@ -1,0 +1,57 @@
+"""Turns search logs and a catalogue into TFRecords, vocabularies and a manifest for `tfrs_mmse.train`.
+
+    python -m beam.preprocess --events 'logs/events-*.jsonl.gz' --items catalogue.csv --output examples
+
+Events are impressions, clicks and orders; items are the catalogue. Both are JSONL, CSV, TSV or Parquet, plain or gzip,
+on any file system that Beam reads. Rows that cannot be used are kept in `rejected-*` with their place and the reason;
+every row is accounted for. Without --events the output holds the catalogue alone. Any option of Apache Beam may follow,
+`--runner` first of all. The same input gives the same bytes.
+"""
+
+import argparse
+import dataclasses
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from beam.config import SPLIT_BY, PreprocessConfig
+from tfrs_mmse import cli
+
+
+@cli.command
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m beam.preprocess",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--events", nargs="+", default=[], metavar="GLOB", help="the event log; none: catalogue only")
+    parser.add_argument("--items", nargs="+", required=True, metavar="GLOB", help="the catalogue")
+    parser.add_argument("--output", required=True, metavar="DIR", help="a new directory, or that of an older run")
+    parser.add_argument(
+        "--split-by",
+        choices=SPLIT_BY,
+        help="the test split: the last part of the period, or a share of the queries",
+    )
+    parser.add_argument("--config", type=Path, metavar="FILE", help="JSON with fields of beam.config.PreprocessConfig")
+    args, beam_flags = parser.parse_known_args(argv)
+
+    config = PreprocessConfig.read(args.config) if args.config else PreprocessConfig()
+    if args.split_by:
+        config = dataclasses.replace(config, split_by=args.split_by)
+    logging.disable(logging.WARNING)  # Beam warns about Google Cloud clients on import, wanted or not
+    from beam.job import preprocess
+    from beam.local import unknown_flags
+
+    logging.disable(logging.NOTSET)
+    if unknown := unknown_flags(beam_flags):
+        parser.error(f"unrecognized arguments: {' '.join(unknown)} (neither ours nor a pipeline option of Beam)")
+    cli.print_result(preprocess(args.events, args.items, args.output, config, beam_flags))
+
+
+if __name__ == "__main__":
+    os.environ["CUDA_VISIBLE_DEVICES"] = "-1"  # all work is on strings; TensorFlow would only take the GPU's memory
+    sys.exit(main())

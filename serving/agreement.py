@@ -1,0 +1,93 @@
+"""Whether served answers are the trained model's: pure functions on scores."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+_BATCH = 64  # queries scored at a time, so that memory stays at a few times the catalogue's ids
+TOLERANCE = 1e-5  # relative to the largest score: float32 sums in another order differ by about 1e-7 of it
+
+
+class Reference(NamedTuple):
+    """The training model's own exact search.
+
+    Attributes:
+        query: [Q, D] float32 query embeddings.
+        item: [N, D] float32 item embeddings.
+        item_id: [N] bytes.
+    """
+
+    query: np.ndarray
+    item: np.ndarray
+    item_id: np.ndarray
+
+
+def exact_scores(reference: Reference, k: int) -> np.ndarray:
+    """[Q, min(k, N)] float32: the largest inner products of each query, descending."""
+    k = min(k, len(reference.item))
+    best = [-np.sort(-np.partition(s, len(reference.item) - k, axis=1)[:, -k:], axis=1) for s in _scores(reference)]
+    return np.concatenate(best)
+
+
+def recall(score: np.ndarray, exact: np.ndarray) -> float:
+    """How much of the exact result an index finds: mean over queries of |found in the exact top k| / k.
+
+    An item that ties with the k-th exact score counts as found.
+
+    Args:
+        score: [Q, n] scores of the found items, `-inf` where there is none; n >= k.
+        exact: [Q, k] from `exact_scores`.
+    """
+    hits = (score >= exact[:, -1:] - tolerance(exact)).sum(axis=1)
+    return float(np.minimum(hits / exact.shape[1], 1.0).mean())
+
+
+def tolerance(exact: np.ndarray) -> float:
+    """The difference of two scores that counts as none."""
+    return TOLERANCE * max(1.0, float(np.abs(exact).max()))
+
+
+def disagreement(item_id: np.ndarray, score: np.ndarray, reference: Reference, *, exact: np.ndarray | None) -> str:
+    """What is wrong with served answers, or "".
+
+    Args:
+        item_id: [Q, k] bytes, "" where fewer than k items were found.
+        score: [Q, k] float32, -inf where fewer were found.
+        reference: The training model's embeddings.
+        exact: [Q, min(k, N)] from `exact_scores`, if the served search is to be exact; None if approximate.
+
+    Returns:
+        One sentence, or "": each row descends, holds no item twice and pads only at its end, each item's score is the
+        training model's, and (exact) the scores are the best there are.
+    """
+    found = score > -np.inf
+    if not np.array_equal(found, item_id != b""):
+        return "an item without a score, or a score without an item, was served"
+    if (score[:, 1:] > score[:, :-1]).any():
+        return "the served scores do not descend"
+    row_of = {name: row for row, name in enumerate(reference.item_id.tolist())}
+    allowed = tolerance(score[found]) if found.any() else TOLERANCE
+    for place, (ids, scores) in enumerate(zip(item_id.tolist(), score, strict=True)):
+        ids = [name for name in ids if name]
+        if len(set(ids)) < len(ids):
+            return f"query {place} got an item twice"
+        if unknown := [name for name in ids if name not in row_of]:
+            return f"query {place} got {unknown[0]!r}, which is not in the catalogue"
+        trained = reference.item[[row_of[name] for name in ids]] @ reference.query[place]
+        difference = np.abs(trained - scores[: len(ids)]).max(initial=0.0)
+        if not difference <= allowed:
+            return f"query {place} got scores that differ from the training model's by {difference:.2g}"
+    if exact is None:
+        return ""
+    if found.sum(axis=1).min() < exact.shape[1]:
+        return f"{found.sum(axis=1).min()} items were served where {exact.shape[1]} exist"
+    difference = np.abs(score[:, : exact.shape[1]] - exact).max()
+    if not difference <= allowed:
+        return f"the best scores served differ from the exact ones by {difference:.2g}"
+    return ""
+
+
+def _scores(reference: Reference) -> Iterator[np.ndarray]:
+    for start in range(0, len(reference.query), _BATCH):
+        yield reference.query[start : start + _BATCH] @ reference.item.T

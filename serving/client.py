@@ -1,0 +1,106 @@
+"""Asks a served model for the best items of one or more queries, and prints them.
+
+    python -m serving.client --target localhost:8500 --model shop --query "red shoes" --items items.jsonl
+
+Prints a table for a person, or with --json one JSON document for a program. The server may be `serving.server` or
+TensorFlow Serving. An unreachable server is asked again a few times within --timeout; anything else fails at once.
+"""
+
+import argparse
+import sys
+import unicodedata
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tfrs_mmse import cli
+
+
+@cli.command
+def main(argv: Sequence[str] | None = None) -> None:
+    """Parses, asks, prints."""
+    parser = argparse.ArgumentParser(
+        prog="python -m serving.client", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--target", required=True, metavar="HOST:PORT", help="where the server listens")
+    parser.add_argument("--model", required=True, metavar="NAME", help="the model's name on the server")
+    parser.add_argument("--query", required=True, action="append", metavar="TEXT", help="repeatable")
+    parser.add_argument("--k", type=_positive, default=10, help="results per query (default: %(default)s)")
+    parser.add_argument("--exclude", action="append", default=[], metavar="ITEM_ID", help="not this item; repeatable")
+    parser.add_argument(
+        "--items", type=Path, metavar="FILE", help="catalogue (JSONL, CSV, Parquet) to show titles from"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    parser.add_argument(
+        "--timeout", type=_seconds, default=5.0, metavar="SECONDS", help="for the whole search (default: %(default)s)"
+    )
+    args = parser.parse_args(argv)
+    if args.items is not None and not args.items.is_file():
+        raise cli.CommandError(f"--items: there is no file {args.items}")
+
+    from serving.search import SearchClient  # imports TensorFlow, which --help need not wait for
+    from serving.titles import read_titles
+
+    with SearchClient(args.target, args.model, timeout=args.timeout) as client:
+        found = client.search(args.query, args.k, exclude=args.exclude)
+    titles: dict[str, str] = {}
+    if args.items is not None:
+        titles = read_titles(args.items, {hit.item_id for hits in found for hit in hits})
+    results = [
+        {
+            "query": query,
+            "hits": [
+                {"rank": rank, "score": hit.score, "item_id": hit.item_id}
+                | ({"title": titles.get(hit.item_id)} if args.items is not None else {})
+                for rank, hit in enumerate(hits, start=1)
+            ],
+        }
+        for query, hits in zip(args.query, found, strict=True)
+    ]
+    if args.json:
+        cli.print_result(results)
+    else:
+        print("\n\n".join(table(result) for result in results))
+
+
+def table(result: dict[str, Any]) -> str:
+    """The hits of one query in columns, under the query.
+
+    >>> print(table({"query": "tea", "hits": [{"rank": 1, "score": 0.5, "item_id": "i7", "title": "Green tea"}]}))
+    tea
+    rank   score  item_id  title
+       1  0.5000  i7       Green tea
+    """
+    hits = result["hits"]
+    if not hits:
+        return f"{result['query']}\nno items"
+    width = max(len("item_id"), *(_width(hit["item_id"]) for hit in hits))
+    lines = [f"rank   score  {'item_id':<{width}}" + ("  title" if "title" in hits[0] else "")]
+    for hit in hits:
+        item_id = hit["item_id"] + " " * (width - _width(hit["item_id"]))
+        title = " ".join((hit.get("title") or "").split())
+        lines.append(f"{hit['rank']:>4}  {hit['score']:6.4f}  {item_id}  {title}")
+    return "\n".join([result["query"], *(line.rstrip() for line in lines)])
+
+
+def _width(text: str) -> int:
+    """Columns that a terminal uses for `text`."""
+    return sum(2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, got {number}")
+    return number
+
+
+def _seconds(text: str) -> float:
+    number = float(text)
+    if not 0 < number < float("inf"):
+        raise argparse.ArgumentTypeError(f"must be a positive number of seconds, got {text}")
+    return number
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,64 @@
+"""Exports a trained model and its catalogue as a SavedModel that answers query strings.
+
+    python -m serving.export --data examples --model-dir runs/mmse --output models/shop --index scann
+
+`--index exact` scores every item and runs on any TensorFlow Serving. `--index scann` is approximate and fast; it runs
+on `serving.server`, and on a TensorFlow Serving that was built with ScaNN's operations. How thoroughly ScaNN searches
+is chosen here, by measuring on training queries until `--target-recall` is reached.
+
+Writes OUTPUT/VERSION, one higher than the newest there: the SavedModel, manifest.json (what it is, and the recall of
+its index against exact search on held-out queries) and warm-up requests. Before a version appears under its number, a
+fresh process loads it, and its answers are compared with the training model's; if they disagree, or the index finds
+less than `--min-recall`, nothing is published and the older versions stay as they are. The item vectors are in memory
+about four times meanwhile.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from tfrs_mmse import cli
+
+
+@cli.command
+def main(argv: Sequence[str] | None = None) -> None:
+    """Parses, exports, prints where to."""
+    parser = argparse.ArgumentParser(
+        prog="python -m serving.export", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, required=True, help="directory that beam.preprocess wrote")
+    parser.add_argument("--model-dir", type=Path, required=True, help="directory that tfrs_mmse.train wrote")
+    parser.add_argument("--output", type=Path, required=True, help="base path of the versions; made if it is not there")
+    parser.add_argument("--index", choices=("scann", "exact"), default="scann", help="default: %(default)s")
+    parser.add_argument("--k", type=_positive, default=100, help="results per query (default: %(default)s)")
+    parser.add_argument(
+        "--min-recall", type=_share, default=0.9, help="fail below this recall of the index (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--target-recall", type=_share, default=0.97, help="what ScaNN's settings aim at (default: %(default)s)"
+    )
+    args = parser.parse_args(argv)
+
+    from serving.exporter import ExportConfig, export  # imports TensorFlow, which --help need not wait for
+
+    config = ExportConfig(index=args.index, k=args.k, min_recall=args.min_recall, target_recall=args.target_recall)
+    cli.print_result(export(args.data, args.model_dir, args.output, config))
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, got {number}")
+    return number
+
+
+def _share(text: str) -> float:
+    number = float(text)
+    if not 0 <= number <= 1:
+        raise argparse.ArgumentTypeError(f"must be from 0 to 1, got {number}")
+    return number
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,84 @@
+"""Loads a model version in a process of its own, as the server does, and writes down its answers. Used by the export.
+
+    python -m serving.verify --version-dir DIR --requests FILE --answers FILE
+
+Knows nothing of the training code. `--requests` is JSON: `queries`, and `fields` of items by input name; `--answers` is
+an .npz file, see `answer`. Prints the operations that the version needs beyond TensorFlow and TensorFlow Text.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tfrs_mmse import cli, schema
+
+if TYPE_CHECKING:
+    from serving.servable import Servable
+
+_BATCH = 64
+
+
+@cli.command
+def main(argv: Sequence[str] | None = None) -> None:
+    """Parses, loads, answers."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--version-dir", type=Path, required=True, help="a model version")
+    parser.add_argument("--requests", type=Path, required=True, help="JSON file with what to ask")
+    parser.add_argument("--answers", type=Path, required=True, help=".npz file to write")
+    args = parser.parse_args(argv)
+    requests = json.loads(args.requests.read_text(encoding="utf-8"))
+
+    from serving.errors import RequestError
+    from serving.servable import Servable
+
+    try:
+        servable = Servable(args.version_dir)
+        answers = answer(servable, requests["queries"], requests["fields"])
+        np.savez(args.answers, allow_pickle=False, **answers)  # type: ignore[arg-type]
+    except RequestError as e:
+        raise cli.CommandError(f"a request is refused: {e.message}") from None
+    cli.print_result({"required_custom_ops": servable.required_custom_ops})
+
+
+def answer(servable: "Servable", queries: list[str], fields: dict[str, list[Any]]) -> dict[str, np.ndarray]:
+    """Asks every signature.
+
+    Args:
+        servable: A loaded `Servable`.
+        queries: Q query strings.
+        fields: For each input of `embed_item` M values.
+
+    Returns:
+        `item_id` and `score` [Q, k]; `rest_item_id` and `rest_score` [Q, k], the same with each query's first item
+        excluded; `query_embedding` [Q, D]; `item_embedding` [M, D].
+    """
+    import tensorflow as tf
+
+    batches = []
+    for start in range(0, len(queries), _BATCH):
+        query = tf.make_tensor_proto(queries[start : start + _BATCH], tf.string)
+        found = servable.predict(schema.SERVING_DEFAULT, {schema.QUERY: query})
+        exclude = tf.make_tensor_proto(found[schema.ITEM_ID][:, :1])
+        rest = servable.predict(schema.SEARCH_EXCLUDING, {schema.QUERY: query, schema.EXCLUDE: exclude})
+        batches.append(
+            {
+                "item_id": found[schema.ITEM_ID].astype(bytes),
+                "score": found[schema.SCORE],
+                "rest_item_id": rest[schema.ITEM_ID].astype(bytes),
+                "rest_score": rest[schema.SCORE],
+                "query_embedding": servable.predict(schema.EMBED_QUERY, {schema.QUERY: query})[schema.EMBEDDING],
+            }
+        )
+    specs = servable.input_specs(schema.EMBED_ITEM)
+    items = {name: tf.make_tensor_proto(values, specs[name].dtype) for name, values in fields.items()}
+    embedding = servable.predict(schema.EMBED_ITEM, items)[schema.EMBEDDING]
+    return {name: np.concatenate([b[name] for b in batches]) for name in batches[0]} | {"item_embedding": embedding}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,195 @@
+"""A small shop: a real featurizer, a model of one random vector per word, and versions exported from them."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from serving import exporter
+from serving.exporter import ExportConfig, Queries, export_model
+from serving.manager import VersionManager
+from serving.servable import Servable
+from serving.service import BoundServer, RequestCounts
+from serving.verify import answer
+from tfrs_mmse import schema
+from tfrs_mmse.config import TrainConfig
+from tfrs_mmse.corpus import Corpus
+from tfrs_mmse.features import Featurizer
+from tfrs_mmse.restore import Trained
+
+ROOT = Path(__file__).resolve().parents[2]
+COLOURS = ["red", "blue", "green", "black", "white", "pink", "grey", "gold", "teal", "lime"]
+THINGS = ["shoe", "hat", "lamp", "chair", "cup", "book", "ring", "sofa", "fork", "desk"]
+
+
+class WordModel(tf.Module):
+    """Each text's vector is the mean direction of its words; items of a known brand are a little longer."""
+
+    def __init__(self, num_words: int, dimensions: int = 16) -> None:
+        super().__init__()
+        self.table = tf.Variable(np.random.default_rng(0).normal(size=(num_words, dimensions)), dtype=tf.float32)
+
+    def query_embedding(self, ids: dict[str, tf.RaggedTensor]) -> tf.Tensor:
+        return tf.math.l2_normalize(tf.reduce_sum(tf.gather(self.table, ids["word"]), axis=1), axis=1)
+
+    def item_embedding(self, ids: dict[str, Any]) -> tf.Tensor:
+        known = 1 + 0.1 * tf.cast(ids["Brand (EU)"] > 0, tf.float32)
+        return known[:, None] * self.query_embedding(ids)
+
+
+class Shop(NamedTuple):
+    """What an export takes."""
+
+    trained: Trained
+    corpus: Corpus
+    queries: Queries
+
+
+def make_shop(titles: list[str]) -> Shop:
+    text, categorical, number = schema.GrainKind.TEXT, schema.GrainKind.CATEGORICAL, schema.GrainKind.NUMBER
+    vocabularies = {
+        "word": COLOURS + THINGS,
+        "bigram": ["red shoe"],
+        "character": ["_re"],
+        "Brand (EU)": ["acme"],
+        "price": ["1.0", "5.0"],
+    }
+    kinds = {"word": text, "bigram": text, "character": text, "Brand (EU)": categorical, "price": number}
+    grains = tuple(schema.Grain(name=n, kind=kinds[n], size=len(v) + 1) for n, v in vocabularies.items())
+    spec = schema.FeatureSpec(text_fields=("title",), grains=grains, max_query_words=8, max_item_words=16)
+    manifest = schema.Manifest(
+        features=spec, num_items=len(titles), splits={}, accounting={}, sources={}, config={}, vocabulary_hash=""
+    )
+    featurizer = Featurizer(spec, vocabularies)
+    model = WordModel(len(vocabularies["word"]) + 1)
+    fields = {
+        "title": tf.constant(titles),
+        "Brand (EU)": tf.constant([""] * len(titles)),
+        "price": tf.fill([len(titles)], np.nan),
+    }
+    corpus = Corpus(
+        item_id=np.array([b"i%d" % n for n in range(len(titles))], dtype=object),
+        embedding=model.item_embedding(featurizer.items(fields)).numpy(),
+        title=np.array([title.encode() for title in titles], dtype=object),
+    )
+    queries = [f"{colour} {thing}" for colour in COLOURS for thing in THINGS]
+    return Shop(
+        Trained(TrainConfig(), manifest, featurizer, model), corpus, Queries(queries[::2], queries[1::2], "made up")
+    )
+
+
+@pytest.fixture(scope="session")
+def shop() -> Shop:
+    """100 items, `i0` red shoe to `i99` lime desk."""
+    return make_shop([f"{colour} {thing}" for colour in COLOURS for thing in THINGS])
+
+
+@pytest.fixture(scope="session")
+def shop_of() -> Callable[[list[str]], Shop]:
+    """Makes a shop with items of the given titles, `i0`, `i1`, ..."""
+    return make_shop
+
+
+@pytest.fixture(scope="session")
+def exact_version(shop: Shop, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A published exact version with k=5."""
+    output = tmp_path_factory.mktemp("exact")
+    return Path(export_model(*shop, output, ExportConfig(index="exact", k=5), source={})["path"])
+
+
+@pytest.fixture(scope="session")
+def scann_version(shop: Shop, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A published ScaNN version with k=5."""
+    output = tmp_path_factory.mktemp("scann")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(exporter, "_run_verify", _verify_here)
+        return Path(export_model(*shop, output, ExportConfig(index="scann", k=5), source={})["path"])
+
+
+@pytest.fixture
+def verify_in_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Saves the start of a process where a test is not about its being fresh."""
+    monkeypatch.setattr(exporter, "_run_verify", _verify_here)
+
+
+def _verify_here(version_dir: Path, scratch: Path) -> dict[str, Any]:
+    servable = Servable(version_dir)
+    requests = json.loads((scratch / "requests.json").read_text())
+    np.savez(scratch / "answers.npz", allow_pickle=False, **answer(servable, **requests))  # type: ignore[arg-type]
+    return {"required_custom_ops": servable.required_custom_ops}
+
+
+class Served(NamedTuple):
+    """A server in this process."""
+
+    target: str
+    manager: VersionManager
+    counts: RequestCounts
+
+
+@pytest.fixture(scope="session")
+def served(exact_version: Path) -> Iterator[Served]:
+    """`shop` served on a real socket."""
+    manager, counts = VersionManager(exact_version.parent, "shop"), RequestCounts()
+    manager.refresh()
+    server = BoundServer(manager, "shop", counts, host="127.0.0.1", port=0, max_workers=4)
+    yield Served(f"127.0.0.1:{server.port}", manager, counts)
+    server.stop(grace=1.0)
+    manager.close()
+
+
+class ServerProcess(NamedTuple):
+    """A `serving.server` in its own process.
+
+    Attributes:
+        lines: What it has said on stderr so far; grows.
+    """
+
+    process: subprocess.Popen[str]
+    target: str
+    lines: list[str]
+
+
+@pytest.fixture
+def start_server() -> Iterator[Callable[..., ServerProcess]]:
+    """Starts `python -m serving.server` and waits until it serves; kills what is left."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(base_path: Path, *flags: str) -> ServerProcess:
+        command = [sys.executable, "-m", "serving.server", "--model_base_path", str(base_path)]
+        command += ["--model_name", "shop", "--port", "0", "--host", "127.0.0.1", *flags]
+        process = subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )
+        started.append(process)
+        lines: list[str] = []
+        assert process.stderr is not None
+        for line in process.stderr:
+            lines.append(line.rstrip("\n"))
+            if ready := re.search(r"serve shop version \d+ on (\S+)", line):
+                threading.Thread(target=_collect, args=(process.stderr, lines), daemon=True).start()
+                return ServerProcess(process, ready[1], lines)
+        raise AssertionError("\n".join(lines))
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+def _collect(stream: Any, lines: list[str]) -> None:
+    for line in stream:
+        lines.append(line.rstrip("\n"))

@@ -1,0 +1,131 @@
+"""Which version is served, with versions that cost nothing to load."""
+
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+
+from serving.errors import RequestError
+from serving.manager import VersionManager
+from tfrs_mmse.cli import CommandError
+
+AVAILABLE, UNLOADING, END = 30, 40, 50
+
+
+class FakeServable:
+    """Says which content it was loaded from."""
+
+    def __init__(self, directory: Path) -> None:
+        self.content = (directory / "content").read_text()
+        self.closed = False
+        if self.content == "broken":
+            raise CommandError("it is broken")
+        if self.content == "bug":
+            raise ZeroDivisionError("by zero\nat length")
+
+    def close(self) -> None:
+        assert not self.closed
+        self.closed = True
+
+
+@pytest.fixture
+def manager(tmp_path: Path) -> Any:
+    return VersionManager(tmp_path, "shop", load=FakeServable)  # type: ignore[arg-type]
+
+
+def write(base_path: Path, version: int, content: str = "fine") -> None:
+    (base_path / str(version)).mkdir(exist_ok=True)
+    (base_path / str(version) / "content").write_text(content)
+
+
+def states(manager: VersionManager) -> dict[int, tuple[int, str]]:
+    return {version: (state, message) for version, (state, _, message) in manager.states().items()}
+
+
+def test_the_newest_number_is_served_not_the_last_in_the_alphabet(manager: VersionManager, tmp_path: Path) -> None:
+    for version in (2, 10, 9):
+        write(tmp_path, version)
+    manager.refresh()
+    assert manager.version == 10
+    assert states(manager) == {10: (AVAILABLE, "")}
+
+
+def test_an_old_version_is_unloaded_after_its_last_request(manager: VersionManager, tmp_path: Path) -> None:
+    write(tmp_path, 1)
+    manager.refresh()
+    with manager.acquire(None) as (first, old), manager.acquire(1):
+        write(tmp_path, 2)
+        manager.refresh()
+        assert (first, manager.version) == (1, 2)
+        assert states(manager) == {1: (UNLOADING, ""), 2: (AVAILABLE, "")}
+        assert not old.closed  # type: ignore[attr-defined]
+        with manager.acquire(None) as (second, _):
+            assert second == 2
+        with pytest.raises(RequestError, match=r"Specific\(shop, 1\)") as caught, manager.acquire(1):
+            pass
+        assert caught.value.code is grpc.StatusCode.NOT_FOUND
+    assert old.closed  # type: ignore[attr-defined]
+    assert states(manager) == {1: (END, ""), 2: (AVAILABLE, "")}
+
+
+def test_a_broken_version_is_refused_until_it_is_replaced(manager: VersionManager, tmp_path: Path) -> None:
+    write(tmp_path, 1)
+    write(tmp_path, 2, "broken")
+    manager.refresh()
+    assert manager.version == 1
+    assert states(manager) == {1: (AVAILABLE, ""), 2: (END, "it is broken")}
+    manager.refresh()
+    assert manager.version == 1
+    write(tmp_path, 2, "mended")
+    manager.refresh()
+    assert manager.version == 2
+    assert states(manager) == {1: (END, ""), 2: (AVAILABLE, "")}
+
+
+def test_a_version_that_fails_in_an_unforeseen_way_is_refused_too(manager: VersionManager, tmp_path: Path) -> None:
+    write(tmp_path, 1)
+    write(tmp_path, 2, "bug")
+    manager.refresh()
+    assert manager.version == 1
+    assert states(manager)[2] == (END, f"{tmp_path}/2 cannot be loaded (ZeroDivisionError: by zero)")
+
+
+def test_a_served_version_that_is_replaced_by_a_broken_one_goes_on(manager: VersionManager, tmp_path: Path) -> None:
+    write(tmp_path, 1)
+    manager.refresh()
+    write(tmp_path, 1, "broken")
+    manager.refresh()
+    with manager.acquire(None) as (_, servable):
+        assert servable.content == "fine"  # type: ignore[attr-defined]
+    assert states(manager) == {1: (AVAILABLE, "it is broken")}
+    write(tmp_path, 1, "another")
+    manager.refresh()
+    with manager.acquire(None) as (_, servable):
+        assert servable.content == "another"  # type: ignore[attr-defined]
+    assert states(manager) == {1: (AVAILABLE, "")}
+
+
+def test_an_empty_base_path_leaves_what_is_served(manager: VersionManager, tmp_path: Path) -> None:
+    write(tmp_path, 1)
+    manager.refresh()
+    (tmp_path / "1" / "content").unlink()
+    (tmp_path / "1").rmdir()
+    manager.refresh()
+    assert manager.version == 1
+
+
+def test_before_anything_is_loaded_nothing_is_found(manager: VersionManager) -> None:
+    manager.refresh()
+    with pytest.raises(RequestError, match=r"Servable not found for request: Latest\(shop\)"), manager.acquire(None):
+        pass
+
+
+def test_closing_unloads(manager: VersionManager, tmp_path: Path) -> None:
+    write(tmp_path, 1)
+    manager.refresh()
+    with manager.acquire(None) as (_, servable):
+        manager.close()
+        assert not servable.closed  # type: ignore[attr-defined]
+    assert servable.closed  # type: ignore[attr-defined]
+    assert manager.version is None
