@@ -6,7 +6,9 @@ from pathlib import Path
 from setuptools import setup
 
 ROOT = Path(__file__).parent
-VERSION = re.search(r'__version__ = "(.+)"', (ROOT / "tfrs_mmse/__init__.py").read_text())
+VERSION = re.search(
+    r'__version__ = "(.+)"', (ROOT / "tfrs_mmse/__init__.py").read_text()
+)
 
 setup(
     name="tfrs-mmse",
@@ -18,7 +20,11 @@ setup(
     python_requires=">=3.11,<3.12",
     # Named one by one, so that the tests are never installed and Beam's workers get exactly this code.
     packages=["tfrs_mmse", "beam", "beam.shop", "serving"],
-    package_data={"tfrs_mmse": ["py.typed"], "beam": ["py.typed"], "serving": ["py.typed"]},
+    package_data={
+        "tfrs_mmse": ["py.typed"],
+        "beam": ["py.typed"],
+        "serving": ["py.typed"],
+    },
     install_requires=[
         # One TensorFlow minor for all of them: ScaNN's and TensorFlow Text's ops are built against exactly that.
         "tensorflow~=2.20.0",

@@ -48,12 +48,22 @@ class Dropped(enum.StrEnum):
     """Why a good row is left out of the records, by policy."""
 
     UNKNOWN_ITEM = "unknown_item"  # the catalogue does not have the item
-    ORDER_UNATTRIBUTED = "order_unattributed"  # no request, or no query, that the order could belong to
-    REQUEST_WITHOUT_CLICK = "request_without_click"  # nothing in it was clicked or ordered
-    FAR_BELOW_LAST_CLICK = "far_below_last_click"  # unclicked, and probably never looked at
-    OVER_MAX_UNCLICKED = "over_max_unclicked"  # unclicked, and the request has enough of them
+    ORDER_UNATTRIBUTED = (
+        "order_unattributed"  # no request, or no query, that the order could belong to
+    )
+    REQUEST_WITHOUT_CLICK = (
+        "request_without_click"  # nothing in it was clicked or ordered
+    )
+    FAR_BELOW_LAST_CLICK = (
+        "far_below_last_click"  # unclicked, and probably never looked at
+    )
+    OVER_MAX_UNCLICKED = (
+        "over_max_unclicked"  # unclicked, and the request has enough of them
+    )
     UNCLICKED_BUT_POSITIVE = "unclicked_but_positive"  # unclicked here, clicked in another request of the query
-    DUPLICATE_ITEM = "duplicate_item"  # a later row of an item that the catalogue already has
+    DUPLICATE_ITEM = (
+        "duplicate_item"  # a later row of an item that the catalogue already has
+    )
 
     @property
     def counter(self) -> str:
@@ -83,14 +93,20 @@ def count_dropped(policy: Dropped, num_rows: int, source: str = EVENTS) -> None:
         _counter(source, policy.counter).inc(num_rows)
 
 
-def read_counters(result: PipelineResult, namespaces: Iterable[str]) -> dict[str, dict[str, int]]:
+def read_counters(
+    result: PipelineResult, namespaces: Iterable[str]
+) -> dict[str, dict[str, int]]:
     """The counters of a finished pipeline: namespace -> name -> value, names sorted."""
     totals: dict[str, dict[str, int]] = {namespace: {} for namespace in namespaces}
-    found = result.metrics().query(MetricsFilter().with_namespaces(list(totals)))["counters"]
+    found = result.metrics().query(MetricsFilter().with_namespaces(list(totals)))[
+        "counters"
+    ]
     for metric in sorted(found, key=lambda m: m.key.metric.name):
         value = metric.attempted if metric.committed is None else metric.committed
         names = totals[metric.key.metric.namespace]
-        names[metric.key.metric.name] = names.get(metric.key.metric.name, 0) + (value or 0)
+        names[metric.key.metric.name] = names.get(metric.key.metric.name, 0) + (
+            value or 0
+        )
     return totals
 
 
@@ -104,21 +120,31 @@ def check_balance(accounting: Mapping[str, Mapping[str, int]]) -> None:
         read = counts.get(READ, 0)
         accounted = sum(value for name, value in counts.items() if name != READ)
         if read != accounted:
-            raise RuntimeError(f"{source}: {read} rows read, but {accounted} accounted for: {dict(counts)}")
+            raise RuntimeError(
+                f"{source}: {read} rows read, but {accounted} accounted for: {dict(counts)}"
+            )
 
 
-def check_rejected(accounting: Mapping[str, Mapping[str, int]], *, max_rejected: float, output: str) -> None:
+def check_rejected(
+    accounting: Mapping[str, Mapping[str, int]], *, max_rejected: float, output: str
+) -> None:
     """Fails when too large a share of a source's rows was rejected.
 
     Raises:
         CommandError: with the reasons, most frequent first, and where to find the rows.
     """
     for source, counts in accounting.items():
-        prefix = Rejected.NOT_UTF8.counter.removesuffix(Rejected.NOT_UTF8)
-        reasons = {name.removeprefix(prefix): n for name, n in counts.items() if name.startswith(prefix)}
+        reasons = {
+            reason: counts[reason.counter]
+            for reason in Rejected
+            if reason.counter in counts
+        }
         rejected, read = sum(reasons.values()), counts.get(READ, 0)
         if rejected > max_rejected * read:
-            listed = ", ".join(f"{reason} {n}" for reason, n in sorted(reasons.items(), key=lambda r: (-r[1], r[0])))
+            listed = ", ".join(
+                f"{reason} {n}"
+                for reason, n in sorted(reasons.items(), key=lambda r: (-r[1], r[0]))
+            )
             raise CommandError(
                 f"{rejected} of {read} rows of {source} were rejected ({listed}), more than max_rejected = "
                 f"{max_rejected:.2%} allows: see {output}/rejected-{source}-*, put the log right or raise max_rejected"
@@ -129,7 +155,13 @@ def table(accounting: Mapping[str, Mapping[str, int]]) -> str:
     """The accounting for a person: one line for each source and outcome, rows read first."""
     lines = []
     for source, counts in accounting.items():
-        names = sorted(counts, key=lambda name: ((READ, USED).index(name) if name in (READ, USED) else 2, name))
+        names = sorted(
+            counts,
+            key=lambda name: (
+                (READ, USED).index(name) if name in (READ, USED) else 2,
+                name,
+            ),
+        )
         for name in names:
             lines.append(f"{source:<8}{name:<36}{counts[name]:>14,}")
     return "\n".join(lines)

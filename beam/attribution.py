@@ -25,7 +25,11 @@ def attribute_orders(events: Iterable[Event], *, window_seconds: float) -> list[
     attributed = []
     for order in (event for event in events if not event.request_id):
         earliest = order.timestamp - window_seconds
-        before = [(c.timestamp, c.request_id) for c in clicks if earliest <= c.timestamp <= order.timestamp]
+        before = [
+            (c.timestamp, c.request_id)
+            for c in clicks
+            if earliest <= c.timestamp <= order.timestamp
+        ]
         if before:
             attributed.append(order._replace(request_id=max(before)[1]))
     return attributed
@@ -39,10 +43,13 @@ class AttributeOrders(beam.PTransform):
         self._window_seconds = window_seconds
 
     def expand(self, events: beam.PCollection[Event]) -> beam.PCollection[Event]:
-        routed = events | "Route" >> beam.ParDo(_RouteFn()).with_outputs("of_user", main="of_request")
+        routed = events | "Route" >> beam.ParDo(_RouteFn()).with_outputs(
+            "of_user", main="of_request"
+        )
         attributed = (
             routed.of_user
-            | "KeyByUser" >> beam.Map(_key).with_output_types(tuple[tuple[str, str], Event])
+            | "KeyByUser"
+            >> beam.Map(_key).with_output_types(tuple[tuple[str, str], Event])
             | "GroupByUserAndItem" >> beam.GroupByKey()
             | "Attribute" >> beam.ParDo(_AttributeFn(self._window_seconds))
         )
@@ -72,7 +79,9 @@ class _AttributeFn(beam.DoFn):
         super().__init__()
         self._window_seconds = window_seconds
 
-    def process(self, element: tuple[tuple[str, str], Iterable[Event]]) -> Iterator[Event]:
+    def process(
+        self, element: tuple[tuple[str, str], Iterable[Event]]
+    ) -> Iterator[Event]:
         events = list(element[1])
         attributed = attribute_orders(events, window_seconds=self._window_seconds)
         num_orders = sum(not event.request_id for event in events)

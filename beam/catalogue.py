@@ -27,10 +27,16 @@ class MatchCatalogue(beam.PTransform):
     """
 
     @no_annotations
-    def expand(self, logs: tuple[beam.PCollection[tuple[Place, Item]], beam.PCollection[Event]]) -> Catalogue:
+    def expand(
+        self, logs: tuple[beam.PCollection[tuple[Place, Item]], beam.PCollection[Event]]
+    ) -> Catalogue:
         items, events = logs
-        keyed_items = items | "KeyItems" >> beam.Map(_key_item).with_output_types(tuple[str, Any])
-        keyed_events = events | "KeyEvents" >> beam.Map(_key_event).with_output_types(tuple[str, Any])
+        keyed_items = items | "KeyItems" >> beam.Map(_key_item).with_output_types(
+            tuple[str, Any]
+        )
+        keyed_events = events | "KeyEvents" >> beam.Map(_key_event).with_output_types(
+            tuple[str, Any]
+        )
         matched = (
             (keyed_items, keyed_events)
             | "Together" >> beam.Flatten()
@@ -50,7 +56,9 @@ def _key_event(event: Event) -> tuple[str, Event]:
 
 class _MatchFn(beam.DoFn):
     def process(self, element: tuple[str, Iterable[Any]]) -> Iterator[Any]:
-        _, values = element  # iterated twice and never held: a popular item has millions of events
+        _, values = (
+            element  # iterated twice and never held: a popular item has millions of events
+        )
         rows = [value for value in values if not isinstance(value, Event)]
         num_events = 0
         for value in values:

@@ -9,7 +9,15 @@ from typing import Any, Self
 
 from tfrs_mmse.cli import CommandError
 
-EVENT_COLUMNS = ("event", "request_id", "timestamp", "query", "item_id", "position", "user_id")
+EVENT_COLUMNS = (
+    "event",
+    "request_id",
+    "timestamp",
+    "query",
+    "item_id",
+    "position",
+    "user_id",
+)
 SPLIT_BY = ("time", "query")
 ROLES = ("text", "categorical", "number", "ignore")
 
@@ -73,16 +81,26 @@ class PreprocessConfig:
             _check_type(field.name, field.type, getattr(self, field.name))
         for name, least in _AT_LEAST.items():
             if getattr(self, name) < least:
-                raise CommandError(f"{name} must be at least {least}, got {getattr(self, name)}")
+                raise CommandError(
+                    f"{name} must be at least {least}, got {getattr(self, name)}"
+                )
         if not 0 < self.test_fraction < 1:
-            raise CommandError(f"test_fraction must lie between 0 and 1, got {self.test_fraction}")
+            raise CommandError(
+                f"test_fraction must lie between 0 and 1, got {self.test_fraction}"
+            )
         if self.split_by not in SPLIT_BY:
-            raise CommandError(f"split_by must be one of {', '.join(SPLIT_BY)}, got {self.split_by!r}")
+            raise CommandError(
+                f"split_by must be one of {', '.join(SPLIT_BY)}, got {self.split_by!r}"
+            )
         if unknown := sorted(self.event_columns.keys() - set(EVENT_COLUMNS)):
-            raise CommandError(f"event_columns names {_listed(unknown)}; events have {_listed(EVENT_COLUMNS)}")
+            raise CommandError(
+                f"event_columns names {_listed(unknown)}; events have {_listed(EVENT_COLUMNS)}"
+            )
         for column, role in self.roles.items():
             if role not in ROLES:
-                raise CommandError(f"the role of column {column} must be one of {_listed(ROLES)}, got {role!r}")
+                raise CommandError(
+                    f"the role of column {column} must be one of {_listed(ROLES)}, got {role!r}"
+                )
 
     @classmethod
     def read(cls, path: Path) -> Self:
@@ -96,14 +114,18 @@ class PreprocessConfig:
         except ValueError as e:
             raise CommandError(f"config {path} is not valid JSON: {e}") from None
         if not isinstance(values, dict):
-            raise CommandError(f"config {path} must hold one JSON object, got {type(values).__name__}")
+            raise CommandError(
+                f"config {path} must hold one JSON object, got {type(values).__name__}"
+            )
         return cls.from_dict(values)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         known = [field.name for field in dataclasses.fields(cls)]
         if unknown := sorted(values.keys() - set(known)):
-            raise CommandError(f"the config names {_listed(unknown)}, which it does not have; it has {_listed(known)}")
+            raise CommandError(
+                f"the config names {_listed(unknown)}, which it does not have; it has {_listed(known)}"
+            )
         return cls(**values)
 
     def to_dict(self) -> dict[str, Any]:
@@ -116,9 +138,15 @@ def _check_type(name: str, wanted: Any, value: Any) -> None:
     elif wanted is float:
         good = type(value) in (int, float) and math.isfinite(value)
     else:
-        good = isinstance(value, dict) and all(type(part) is str for pair in value.items() for part in pair)
+        good = isinstance(value, dict) and all(
+            type(part) is str for pair in value.items() for part in pair
+        )
     if not good:
-        kind = "an object of strings" if wanted not in (int, float, str) else wanted.__name__
+        kind = (
+            "an object of strings"
+            if wanted not in (int, float, str)
+            else wanted.__name__
+        )
         raise CommandError(f"{name} must be {kind}, got {value!r}")
 
 

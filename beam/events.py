@@ -16,7 +16,9 @@ from tfrs_mmse.schema import Level
 KINDS = {"impression": Level.UNCLICKED, "click": Level.CLICKED, "order": Level.ORDERED}
 
 _OPTIONAL_COLUMNS = ("position", "user_id")
-_MAX_SECONDS = 1e11  # the year 5138; a larger number is milliseconds, which we do not guess at
+_MAX_SECONDS = (
+    1e11  # the year 5138; a larger number is milliseconds, which we do not guess at
+)
 _MAX_POSITION = 2**31
 
 
@@ -42,7 +44,9 @@ class Event(NamedTuple):
     user_id: str
 
 
-def event_columns(rows: Sequence[Fields], mapping: Mapping[str, str], *, path: str) -> dict[str, str]:
+def event_columns(
+    rows: Sequence[Fields], mapping: Mapping[str, str], *, path: str
+) -> dict[str, str]:
     """The log's column for each of ours, checked against the first rows of the log.
 
     Raises:
@@ -99,7 +103,10 @@ def _query(value: Any) -> str:
     query = text_value(value, Rejected.BAD_QUERY)
     if not query:
         return ""
-    if len(query) > schema.MAX_QUERY_BYTES or len(query.encode("utf-8")) > schema.MAX_QUERY_BYTES:
+    if (
+        len(query) > schema.MAX_QUERY_BYTES
+        or len(query.encode("utf-8")) > schema.MAX_QUERY_BYTES
+    ):
         raise RejectedRow(Rejected.QUERY_TOO_LONG)
     if not has_word(query):
         raise RejectedRow(Rejected.EMPTY_QUERY)
@@ -149,10 +156,16 @@ def _position(value: Any) -> int:
     if value is None or value == "":
         return -1
     try:
-        number = float(value) if isinstance(value, int | float | str) and not isinstance(value, bool) else -1.0
+        number = (
+            float(value)
+            if isinstance(value, int | float | str) and not isinstance(value, bool)
+            else -1.0
+        )
     except (ValueError, OverflowError):
         number = -1.0
-    if number != number and isinstance(value, float):  # a missing value in Parquet written by pandas
+    if number != number and isinstance(
+        value, float
+    ):  # a missing value in Parquet written by pandas
         return -1
     if not (0 <= number < _MAX_POSITION and number.is_integer()):
         raise RejectedRow(Rejected.BAD_POSITION)

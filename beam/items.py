@@ -14,13 +14,28 @@ from tfrs_mmse.cli import CommandError
 from tfrs_mmse.schema import GrainKind
 
 _ROLES = {
-    **dict.fromkeys(("brand", "category", "product_type", "color", "colour"), "categorical"),
-    **dict.fromkeys(("tags", "keywords", "description", "subtitle", "bullet_points", "bullet_point"), "text"),
+    **dict.fromkeys(
+        ("brand", "category", "product_type", "color", "colour"), "categorical"
+    ),
+    **dict.fromkeys(
+        (
+            "tags",
+            "keywords",
+            "description",
+            "subtitle",
+            "bullet_points",
+            "bullet_point",
+        ),
+        "text",
+    ),
     **dict.fromkeys(("features", "material"), "text"),
     "price": "number",
 }
 # A grain's feature is `item/GRAIN`, so these names are taken by the features of every record.
-_TAKEN = {f.removeprefix("item/") for f in (schema.LEVEL, schema.POSITION, schema.LOG_PROBABILITY, schema.TITLE)}
+_TAKEN = {
+    f.removeprefix("item/")
+    for f in (schema.LEVEL, schema.POSITION, schema.LOG_PROBABILITY, schema.TITLE)
+}
 _TAKEN |= {schema.TEXT.removeprefix("item/"), *schema.TEXT_GRAINS}
 _MAX_FLOAT32 = 3.4e38
 
@@ -43,8 +58,13 @@ class ItemLayout:
 
     def feature_spec(self, config: PreprocessConfig) -> schema.FeatureSpec:
         """The feature spec, with sizes of 0: the vocabularies are not known yet."""
-        text = [schema.Grain(name=name, kind=GrainKind.TEXT, size=0) for name in schema.TEXT_GRAINS]
-        attributes = [schema.Grain(name=name, kind=kind, size=0) for name, kind in self.attributes]
+        text = [
+            schema.Grain(name=name, kind=GrainKind.TEXT, size=0)
+            for name in schema.TEXT_GRAINS
+        ]
+        attributes = [
+            schema.Grain(name=name, kind=kind, size=0) for name, kind in self.attributes
+        ]
         return schema.FeatureSpec(
             text_fields=self.text_fields,
             grains=(*text, *attributes),
@@ -67,7 +87,9 @@ class Item(NamedTuple):
     attributes: tuple[str | float, ...]
 
 
-def item_layout(rows: Sequence[Fields], config: PreprocessConfig, *, path: str) -> ItemLayout:
+def item_layout(
+    rows: Sequence[Fields], config: PreprocessConfig, *, path: str
+) -> ItemLayout:
     """Learns from the first rows of the catalogue what its columns are used for.
 
     A column that the config gives no role has the role its name suggests, if any row of these fills it.
@@ -85,16 +107,26 @@ def item_layout(rows: Sequence[Fields], config: PreprocessConfig, *, path: str) 
                 f'name the column that holds it in --config: {{"item_columns": {{"{name}": "..."}}}}'
             )
     mapped = {column: name for name, column in mapping.items()}
-    names = {mapped.get(column, column): column for column in present if column in mapped or column not in mapping}
+    names = {
+        mapped.get(column, column): column
+        for column in present
+        if column in mapped or column not in mapping
+    }
     if unknown := sorted(config.roles.keys() - names.keys()):
-        raise CommandError(f"the config gives a role to {', '.join(unknown)}, but {path} has only {shown}")
+        raise CommandError(
+            f"the config gives a role to {', '.join(unknown)}, but {path} has only {shown}"
+        )
     if fixed := sorted(config.roles.keys() & {"item_id", "title"}):
-        raise CommandError(f"the column {fixed[0]} has its role already; take it out of the config's roles")
+        raise CommandError(
+            f"the column {fixed[0]} has its role already; take it out of the config's roles"
+        )
 
     roles = {}
     for name, column in names.items():
         is_filled = any(row.get(column) not in (None, "", []) for row in rows)
-        roles[name] = config.roles.get(name) or (_ROLES.get(name) if is_filled else None)
+        roles[name] = config.roles.get(name) or (
+            _ROLES.get(name) if is_filled else None
+        )
     del roles["item_id"]
     roles["title"] = "text"
     used = [name for name, role in roles.items() if role not in (None, "ignore")]
@@ -104,7 +136,11 @@ def item_layout(rows: Sequence[Fields], config: PreprocessConfig, *, path: str) 
     return ItemLayout(
         columns={name: names[name] for name in ("item_id", *used)},
         text_fields=("title", *texts),
-        attributes=tuple((name, GrainKind(str(roles[name]))) for name in used if roles[name] != "text"),
+        attributes=tuple(
+            (name, GrainKind(str(roles[name])))
+            for name in used
+            if roles[name] != "text"
+        ),
         unused=tuple(str(names[name]) for name, role in roles.items() if role is None),
     )
 
@@ -133,7 +169,10 @@ def parse_item(fields: Fields, layout: ItemLayout) -> Item:
     item_id = id_value(fields.get(columns["item_id"]), Rejected.BAD_ITEM_ID)
     if not item_id:
         raise RejectedRow(Rejected.MISSING_FIELD)
-    texts = tuple(text_value(fields.get(columns[name]), Rejected.BAD_TEXT) for name in layout.text_fields)
+    texts = tuple(
+        text_value(fields.get(columns[name]), Rejected.BAD_TEXT)
+        for name in layout.text_fields
+    )
     if not texts[0] or texts[0].isspace():
         raise RejectedRow(Rejected.EMPTY_TITLE)
     attributes = tuple(

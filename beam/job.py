@@ -3,12 +3,12 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from beam import output as output_directory
 from beam.accounting import (
     EVENT_KINDS,
     EVENTS,
     ITEMS,
     SOURCES,
+    Dropped,
     check_balance,
     check_rejected,
     read_counters,
@@ -18,6 +18,7 @@ from beam.config import PreprocessConfig
 from beam.events import event_columns
 from beam.items import item_layout
 from beam.local import make_pipeline, run
+from beam.output import clear, split_counts, write_manifest
 from beam.pipeline import build
 from beam.sources import match_files, read_head
 from tfrs_mmse import cli, schema
@@ -55,8 +56,10 @@ def preprocess(
         path, rows = read_head(event_files, source=EVENTS)
         columns = event_columns(rows, config.event_columns, path=path)
     if layout.unused:
-        cli.say(f"columns not used: {', '.join(layout.unused)}; give them a role in --config")
-    output_directory.clear(output)
+        cli.say(
+            f"columns not used: {', '.join(layout.unused)}; give them a role in --config"
+        )
+    clear(output)
 
     pipeline = make_pipeline(beam_flags)
     build(
@@ -68,38 +71,47 @@ def preprocess(
         config=config,
         output=output,
     )
-    cli.say(f"preprocessing {len(event_files)} event files and {len(item_files)} item files into {output}")
+    cli.say(
+        f"preprocessing {len(event_files)} event files and {len(item_files)} item files into {output}"
+    )
     counters = read_counters(run(pipeline), (*SOURCES, EVENT_KINDS, *schema.SPLITS))
 
     used = {source: counters[source] for source in SOURCES}
     cli.say(table(used))
     check_balance(used)
     check_rejected(used, max_rejected=config.max_rejected, output=output)
-    splits = output_directory.split_counts(counters) if event_files else {}
+    splits = split_counts(counters) if event_files else {}
     if event_files:
         check_events(counters, splits, config)
     files = {EVENTS: event_files, ITEMS: item_files}
-    return output_directory.write_manifest(
-        output, layout=layout, config=config, accounting=used, splits=splits, sources=files
+    return write_manifest(
+        output,
+        layout=layout,
+        config=config,
+        accounting=used,
+        splits=splits,
+        sources=files,
     )
 
 
 def check_events(
-    counters: Mapping[str, Mapping[str, int]], splits: Mapping[str, Mapping[str, int]], config: PreprocessConfig
+    counters: Mapping[str, Mapping[str, int]],
+    splits: Mapping[str, Mapping[str, int]],
+    config: PreprocessConfig,
 ) -> None:
     """Fails when the events are valid, but nothing can be learned or measured with them.
 
     Raises:
         CommandError: no clicks, no item of the catalogue, or a split without requests.
     """
-    kinds, dropped = counters["event_kinds"], counters["events"]
+    kinds, dropped = counters[EVENT_KINDS], counters[EVENTS]
     num_events = sum(kinds.values())
     if not kinds.get("click", 0) + kinds.get("order", 0):
         raise CommandError(
             f"none of the {num_events} events is a click or an order; without clicks there is nothing to learn from: "
             "check that the log's clicks are among the files, and how its events are named"
         )
-    if dropped.get("dropped_unknown_item", 0) == num_events:
+    if dropped.get(Dropped.UNKNOWN_ITEM.counter, 0) == num_events:
         raise CommandError(
             f"the catalogue has none of the items that the {num_events} events name; "
             "check that --events and --items belong together and write item_id alike"
@@ -112,7 +124,11 @@ def check_events(
         )
     if empty:
         kept = schema.TEST if empty[0] == schema.TRAIN else schema.TRAIN
-        advice = "take more queries" if config.split_by == "query" else "take a longer period or --split-by query"
+        advice = (
+            "take more queries"
+            if config.split_by == "query"
+            else "take a longer period or --split-by query"
+        )
         raise CommandError(
             f"all {splits[kept]['requests']} requests fell into the {kept} split and the {empty[0]} split is empty "
             f"(split_by {config.split_by}, test_fraction {config.test_fraction}); {advice}, or change test_fraction"

@@ -14,7 +14,8 @@ from tfrs_mmse.cli import CommandError
 _LOCAL_RUNNERS = (None, "direct", "directrunner")
 # Beam wraps what a worker raises: in the message here, as a printed traceback when it comes from another machine.
 _WRAPPED = re.compile(
-    r"(?:.*^(?:\w+\.)*CommandError: )?(?P<sentence>.*?)\s*\[while running '", re.DOTALL | re.MULTILINE
+    r"(?:.*^(?:\w+\.)*CommandError: )?(?P<sentence>.*?)\s*\[while running '",
+    re.DOTALL | re.MULTILINE,
 )
 
 
@@ -22,7 +23,9 @@ def unknown_flags(flags: Sequence[str]) -> list[str]:
     """The command-line words that no pipeline option of Beam takes; Beam itself would only pass them over."""
     unknown: list[str] = []
     PipelineOptions(list(flags)).get_all_options(
-        add_extra_args_fn=lambda parser: unknown.extend(parser.parse_known_args(list(flags))[1])
+        add_extra_args_fn=lambda parser: unknown.extend(
+            parser.parse_known_args(list(flags))[1]
+        )
     )
     return unknown
 
@@ -50,7 +53,7 @@ def run(pipeline: beam.Pipeline) -> PipelineResult:
         result.wait_until_finish()
     except CommandError as e:
         raise CommandError(_sentence(str(e))) from None
-    except Exception as e:
+    except Exception as e:  # of what type depends on the runner
         if "CommandError: " not in str(e):
             raise
         raise CommandError(_sentence(str(e))) from None
@@ -64,4 +67,8 @@ def _sentence(message: str) -> str:
 
 def _is_not_ours(record: logging.LogRecord) -> bool:
     """False for the traceback that Beam logs of a CommandError, which becomes one sentence at the end."""
-    return not (record.exc_info and record.exc_info[0] and issubclass(record.exc_info[0], CommandError))
+    return not (
+        record.exc_info
+        and record.exc_info[0]
+        and issubclass(record.exc_info[0], CommandError)
+    )

@@ -35,10 +35,15 @@ def clear(output: str) -> None:
         # In most object stores a directory is only a prefix, and there is nothing to make or to remove.
         found = FileSystems.match([FileSystems.join(output, "**")])[0].metadata_list
     except (BeamIOError, ValueError) as e:
-        raise CommandError(f"cannot look into the output directory {output}: {e}") from None
+        raise CommandError(
+            f"cannot look into the output directory {output}: {e}"
+        ) from None
     if not found and FileSystems.exists(output) and Path(output).is_file():
         raise CommandError(f"the output {output} is a file; name a directory")
-    paths = {metadata.path: metadata.path.removeprefix(output.rstrip("/") + "/") for metadata in found}
+    paths = {
+        metadata.path: metadata.path.removeprefix(output.rstrip("/") + "/")
+        for metadata in found
+    }
     if others := sorted(name for name in paths.values() if not _OURS.fullmatch(name)):
         raise CommandError(
             f"the output directory {output} holds {others[0]}, which preprocessing did not write; "
@@ -48,7 +53,9 @@ def clear(output: str) -> None:
         FileSystems.delete([path])
 
 
-def read_vocabularies(output: str, layout: ItemLayout, config: PreprocessConfig) -> tuple[schema.FeatureSpec, str]:
+def read_vocabularies(
+    output: str, layout: ItemLayout, config: PreprocessConfig
+) -> tuple[schema.FeatureSpec, str]:
     """The feature spec with the sizes of the vocabularies written, and their hash.
 
     Raises:
@@ -60,7 +67,9 @@ def read_vocabularies(output: str, layout: ItemLayout, config: PreprocessConfig)
         local = Path(folder) / schema.VOCABULARY_DIR
         local.mkdir()
         for grain in spec.grains:
-            with FileSystems.open(FileSystems.join(output, schema.VOCABULARY_DIR, f"{grain.name}.txt")) as file:
+            with FileSystems.open(
+                FileSystems.join(output, schema.VOCABULARY_DIR, f"{grain.name}.txt")
+            ) as file:
                 content = file.read()
             (local / f"{grain.name}.txt").write_bytes(content)
             num_entries = content.count(b"\n")
@@ -70,7 +79,9 @@ def read_vocabularies(output: str, layout: ItemLayout, config: PreprocessConfig)
             size = num_entries + (2 if grain.kind is GrainKind.NUMBER else 1)
             grains.append(schema.Grain(name=grain.name, kind=grain.kind, size=size))
         digest = schema.vocabulary_hash(Path(folder), tuple(grains))
-    sized = schema.FeatureSpec.from_dict({**spec.to_dict(), "grains": [vars(grain) for grain in grains]})
+    sized = schema.FeatureSpec.from_dict(
+        {**spec.to_dict(), "grains": [vars(grain) for grain in grains]}
+    )
     return sized, digest
 
 
@@ -78,17 +89,25 @@ def _no_values(grain: schema.Grain, config: PreprocessConfig) -> str:
     if grain.kind is GrainKind.NUMBER:
         missing = "no item of the catalogue has a value"
     else:
-        missing = f"no value occurs min_count = {config.min_count} times in the catalogue"
+        missing = (
+            f"no value occurs min_count = {config.min_count} times in the catalogue"
+        )
     return (
-        f'expected values in the {grain.kind} column {grain.name}, but {missing}; fill it or give it the role "ignore"'
+        f"expected values in the {grain.kind} column {grain.name}, but {missing}; "
+        'fill it or give it the role "ignore"'
     )
 
 
-def split_counts(counters: Mapping[str, Mapping[str, int]]) -> dict[str, dict[str, int]]:
+def split_counts(
+    counters: Mapping[str, Mapping[str, int]],
+) -> dict[str, dict[str, int]]:
     """For each split the number of requests, of distinct queries, and of items by level."""
     levels = [level.name.lower() for level in Level if level is not Level.RANDOM]
     return {
-        split: {name: counters[split].get(name, 0) for name in ("requests", "queries", *levels)}
+        split: {
+            name: counters[split].get(name, 0)
+            for name in ("requests", "queries", *levels)
+        }
         for split in schema.SPLITS
     }
 

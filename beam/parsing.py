@@ -12,7 +12,9 @@ from beam.accounting import READ, Rejected, RejectedRow, count
 from beam.shards import WriteLines
 from beam.sources import Fields, Row, read_rows
 
-Place = tuple[int, int]  # number of the file in sorted order, line: an order of rows that no runner can change
+Place = tuple[
+    int, int
+]  # number of the file in sorted order, line: an order of rows that no runner can change
 
 
 class PlacedRow(NamedTuple):
@@ -43,12 +45,13 @@ class ReadLog(beam.PTransform):
     A file is read by one worker, so that every row keeps its line number; split large logs into several files.
     """
 
-    def __init__(self, source: str, files: Sequence[str], rule: Callable[[Fields], Any]) -> None:
-        """
-        Args:
-            source: `events` or `items`, the namespace of the counters.
-            files: The files, sorted.
-            rule: Parses one row's values, or raises RejectedRow.
+    def __init__(
+        self, source: str, files: Sequence[str], rule: Callable[[Fields], Any]
+    ) -> None:
+        """Args:
+        source: `events` or `items`, the namespace of the counters.
+        files: The files, sorted.
+        rule: Parses one row's values, or raises RejectedRow.
         """
         super().__init__()
         self._source, self._files, self._rule = source, list(files), rule
@@ -61,8 +64,7 @@ class ReadLog(beam.PTransform):
             | "SpreadFiles" >> beam.Reshuffle()
             | "ReadRows" >> beam.ParDo(_ReadRowsFn())
         )
-        parsed = rows | "ParseRows" >> ParseRows(self._source, self._rule)
-        return parsed
+        return rows | "ParseRows" >> ParseRows(self._source, self._rule)
 
 
 class ParseRows(beam.PTransform):
@@ -74,7 +76,9 @@ class ParseRows(beam.PTransform):
 
     @no_annotations
     def expand(self, rows: beam.PCollection[PlacedRow]) -> Parsed:
-        out = rows | beam.ParDo(_ParseRowFn(self._source, self._rule)).with_outputs("rejected", main="values")
+        out = rows | beam.ParDo(_ParseRowFn(self._source, self._rule)).with_outputs(
+            "rejected", main="values"
+        )
         return Parsed(out.values, out.rejected)
 
 
@@ -89,7 +93,8 @@ class WriteDeadLetters(beam.PTransform):
         return (
             rejected
             | "ChooseShard" >> beam.Map(_with_shard, self._num_shards)
-            | "Write" >> WriteLines(self._output, f"rejected-{self._source}", self._num_shards)
+            | "Write"
+            >> WriteLines(self._output, f"rejected-{self._source}", self._num_shards)
         )
 
 
@@ -115,8 +120,14 @@ class _ParseRowFn(beam.DoFn):
             value = self._rule(element.row.fields())
         except RejectedRow as e:
             count(self._source, e.reason.counter)
-            letter = {"source": f"{element.path}:{element.row.line}", "reason": e.reason, "row": element.row.text()}
-            yield beam.pvalue.TaggedOutput("rejected", DeadLetter(element.place, json.dumps(letter)))
+            letter = {
+                "source": f"{element.path}:{element.row.line}",
+                "reason": e.reason,
+                "row": element.row.text(),
+            }
+            yield beam.pvalue.TaggedOutput(
+                "rejected", DeadLetter(element.place, json.dumps(letter))
+            )
         else:
             yield element.place, value
 
@@ -145,18 +156,20 @@ def text_value(value: Any, reason: Rejected) -> str:
     if not text.isascii():
         try:
             text.encode("utf-8")
-        except UnicodeEncodeError:  # half of a surrogate pair, which JSON can write and UTF-8 cannot
+        except (
+            UnicodeEncodeError
+        ):  # half of a surrogate pair, which JSON can write and UTF-8 cannot
             raise RejectedRow(Rejected.NOT_UTF8) from None
     return text
 
 
 def id_value(value: Any, reason: Rejected) -> str:
-    """An id: a string or an integer; "" where it is missing.
+    """An id: a string or an integer; "" where it is missing, which pandas writes as NaN.
 
     Raises:
         RejectedRow: for `reason` when it is blank or something else.
     """
-    if value is None or value == "":
+    if value is None or value == "" or value != value:
         return ""
     if type(value) not in (str, int):
         raise RejectedRow(reason)

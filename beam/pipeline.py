@@ -10,8 +10,10 @@ from beam.attribution import AttributeOrders
 from beam.catalogue import MatchCatalogue
 from beam.config import PreprocessConfig
 from beam.events import KINDS, Event, parse_event
-from beam.examples import EncodeItemRecords, EncodeItems, EncodeRequests, JoinItems
+from beam.examples import EncodeItemRecords, EncodeRequests
+from beam.featurize import EncodeItems
 from beam.items import ItemLayout, parse_item
+from beam.join import JoinItems
 from beam.parsing import Place, ReadLog, WriteDeadLetters
 from beam.requests import BuildRequests, Request, UnclickedPolicy
 from beam.shards import KeyedRecord, WriteRecords
@@ -47,10 +49,16 @@ def build(
     num_shards = config.num_shards
 
     item_rule = functools.partial(parse_item, layout=layout)
-    item_rows, bad_items = pipeline | "ReadItems" >> ReadLog(ITEMS, item_files, item_rule)
+    item_rows, bad_items = pipeline | "ReadItems" >> ReadLog(
+        ITEMS, item_files, item_rule
+    )
     event_rule = functools.partial(parse_event, columns=event_columns)
-    event_rows, bad_events = pipeline | "ReadEvents" >> ReadLog(EVENTS, event_files, event_rule)
-    events = event_rows | "CountEvents" >> beam.Map(_count_event).with_output_types(Event)
+    event_rows, bad_events = pipeline | "ReadEvents" >> ReadLog(
+        EVENTS, event_files, event_rule
+    )
+    events = event_rows | "CountEvents" >> beam.Map(_count_event).with_output_types(
+        Event
+    )
 
     items, known_events = (item_rows, events) | "MatchCatalogue" >> MatchCatalogue()
     requests = (
@@ -62,25 +70,37 @@ def build(
         | "KnowPositives" >> KnowPositives(config.max_positives)
     )
     train_queries = (
-        requests | "OnlyTrain" >> beam.Filter(_is_train) | "TakeQuery" >> beam.Map(_query).with_output_types(str)
+        requests
+        | "OnlyTrain" >> beam.Filter(_is_train)
+        | "TakeQuery" >> beam.Map(_query).with_output_types(str)
     )
 
-    vocabularies = (items, train_queries) | "BuildVocabularies" >> BuildVocabularies(spec, config)
+    vocabularies = (items, train_queries) | "BuildVocabularies" >> BuildVocabularies(
+        spec, config
+    )
     encoded_items = (items, vocabularies) | "EncodeItems" >> EncodeItems(spec)
     joined_items, placed_items = (encoded_items, requests) | "JoinItems" >> JoinItems()
-    item_records = joined_items | "EncodeItemRecords" >> EncodeItemRecords(spec, num_shards)
-    request_records = (requests, placed_items, vocabularies) | "EncodeRequests" >> EncodeRequests(spec, num_shards)
+    item_records = joined_items | "EncodeItemRecords" >> EncodeItemRecords(
+        spec, num_shards
+    )
+    request_records = (
+        requests,
+        placed_items,
+        vocabularies,
+    ) | "EncodeRequests" >> EncodeRequests(spec, num_shards)
 
     _ = vocabularies | "WriteVocabularies" >> WriteVocabularies(output, spec)
     _ = item_records | "WriteItems" >> WriteRecords(output, schema.ITEMS, num_shards)
     _ = bad_items | "WriteBadItems" >> WriteDeadLetters(ITEMS, output, num_shards)
     if event_files:
         for split in schema.SPLITS:
-            records = request_records | f"Choose_{split}" >> beam.FlatMap(_of_split, split).with_output_types(
-                KeyedRecord
-            )
+            records = request_records | f"Choose_{split}" >> beam.FlatMap(
+                _of_split, split
+            ).with_output_types(KeyedRecord)
             _ = records | f"Write_{split}" >> WriteRecords(output, split, num_shards)
-        _ = bad_events | "WriteBadEvents" >> WriteDeadLetters(EVENTS, output, num_shards)
+        _ = bad_events | "WriteBadEvents" >> WriteDeadLetters(
+            EVENTS, output, num_shards
+        )
 
 
 def _count_event(row: tuple[Place, Event]) -> Event:

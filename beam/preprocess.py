@@ -28,30 +28,56 @@ def main(argv: Sequence[str] | None = None) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("--events", nargs="+", default=[], metavar="GLOB", help="the event log; none: catalogue only")
-    parser.add_argument("--items", nargs="+", required=True, metavar="GLOB", help="the catalogue")
-    parser.add_argument("--output", required=True, metavar="DIR", help="a new directory, or that of an older run")
+    parser.add_argument(
+        "--events",
+        nargs="+",
+        default=[],
+        metavar="GLOB",
+        help="the event log; none: catalogue only",
+    )
+    parser.add_argument(
+        "--items", nargs="+", required=True, metavar="GLOB", help="the catalogue"
+    )
+    parser.add_argument(
+        "--output",
+        required=True,
+        metavar="DIR",
+        help="a new directory, or that of an older run",
+    )
     parser.add_argument(
         "--split-by",
         choices=SPLIT_BY,
         help="the test split: the last part of the period, or a share of the queries",
     )
-    parser.add_argument("--config", type=Path, metavar="FILE", help="JSON with fields of beam.config.PreprocessConfig")
+    parser.add_argument(
+        "--config",
+        type=Path,
+        metavar="FILE",
+        help="JSON with fields of beam.config.PreprocessConfig",
+    )
     args, beam_flags = parser.parse_known_args(argv)
 
     config = PreprocessConfig.read(args.config) if args.config else PreprocessConfig()
     if args.split_by:
         config = dataclasses.replace(config, split_by=args.split_by)
-    logging.disable(logging.WARNING)  # Beam warns about Google Cloud clients on import, wanted or not
+    logging.disable(
+        logging.WARNING
+    )  # Beam warns about Google Cloud clients on import, wanted or not
     from beam.job import preprocess
     from beam.local import unknown_flags
 
     logging.disable(logging.NOTSET)
     if unknown := unknown_flags(beam_flags):
-        parser.error(f"unrecognized arguments: {' '.join(unknown)} (neither ours nor a pipeline option of Beam)")
-    cli.print_result(preprocess(args.events, args.items, args.output, config, beam_flags))
+        parser.error(
+            f"unrecognized arguments: {' '.join(unknown)} (neither ours nor a pipeline option of Beam)"
+        )
+    cli.print_result(
+        preprocess(args.events, args.items, args.output, config, beam_flags)
+    )
 
 
 if __name__ == "__main__":
-    os.environ["CUDA_VISIBLE_DEVICES"] = "-1"  # all work is on strings; TensorFlow would only take the GPU's memory
+    os.environ["CUDA_VISIBLE_DEVICES"] = (
+        "-1"  # all work is on strings; TensorFlow would only take the GPU's memory
+    )
     sys.exit(main())

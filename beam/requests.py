@@ -60,7 +60,9 @@ class UnclickedPolicy:
 
     @classmethod
     def of(cls, config: PreprocessConfig) -> "UnclickedPolicy":
-        return cls(unclicked_below=config.unclicked_below, max_unclicked=config.max_unclicked)
+        return cls(
+            unclicked_below=config.unclicked_below, max_unclicked=config.max_unclicked
+        )
 
 
 def collect_slots(events: Iterable[Event]) -> list[Slot]:
@@ -71,9 +73,15 @@ def collect_slots(events: Iterable[Event]) -> list[Slot]:
         if slot is None:
             slots[event.item_id] = Slot(event.item_id, event.level, event.position, 1)
         else:
-            known = [position for position in (slot.position, event.position) if position >= 0]
+            known = [
+                position
+                for position in (slot.position, event.position)
+                if position >= 0
+            ]
             level, position = max(slot.level, event.level), min(known, default=-1)
-            slots[event.item_id] = Slot(event.item_id, level, position, slot.num_rows + 1)
+            slots[event.item_id] = Slot(
+                event.item_id, level, position, slot.num_rows + 1
+            )
     return sorted(slots.values(), key=_slot_order)
 
 
@@ -93,7 +101,11 @@ def apply_unclicked_policy(
         The slots kept, in the given order, and those dropped, with the reason.
     """
     slots = list(slots)
-    clicked = sorted(slot.position for slot in slots if slot.level > Level.UNCLICKED and slot.position >= 0)
+    clicked = sorted(
+        slot.position
+        for slot in slots
+        if slot.level > Level.UNCLICKED and slot.position >= 0
+    )
     dropped: list[tuple[Slot, Dropped]] = []
     seen: list[Slot] = []
     for slot in slots:
@@ -102,8 +114,16 @@ def apply_unclicked_policy(
                 dropped.append((slot, Dropped.FAR_BELOW_LAST_CLICK))
             else:
                 seen.append(slot)
-    seen.sort(key=lambda slot: (_distance(slot.position, clicked), slot.position, slot.item_id))
-    dropped += [(slot, Dropped.OVER_MAX_UNCLICKED) for slot in seen[policy.max_unclicked :]]
+    seen.sort(
+        key=lambda slot: (
+            _distance(slot.position, clicked),
+            slot.position,
+            slot.item_id,
+        )
+    )
+    dropped += [
+        (slot, Dropped.OVER_MAX_UNCLICKED) for slot in seen[policy.max_unclicked :]
+    ]
     left_out = {slot.item_id for slot, _ in dropped}
     return [slot for slot in slots if slot.item_id not in left_out], dropped
 

@@ -16,7 +16,9 @@ from apache_beam.io.filesystems import FileSystems
 from tfrs_mmse.cli import CommandError
 
 # Plain types, which Beam encodes fast.
-KeyedRecord = tuple[int, tuple[bytes, bytes]]  # shard, (order in the shard, serialised record)
+KeyedRecord = tuple[
+    int, tuple[bytes, bytes]
+]  # shard, (order in the shard, serialised record)
 
 
 def shard_key(identity: str, num_shards: int) -> tuple[int, bytes]:
@@ -45,7 +47,8 @@ class WriteRecords(beam.PTransform):
             (records, seeds)
             | "WithAllShards" >> beam.Flatten()
             | "GroupByShard" >> beam.GroupByKey()
-            | "WriteShards" >> beam.ParDo(_WriteRecordsFn(self._output, self._stream, self._num_shards))
+            | "WriteShards"
+            >> beam.ParDo(_WriteRecordsFn(self._output, self._stream, self._num_shards))
         )
 
 
@@ -56,11 +59,14 @@ class WriteLines(beam.PTransform):
         super().__init__()
         self._output, self._stream, self._num_shards = output, stream, num_shards
 
-    def expand(self, lines: beam.PCollection[tuple[int, tuple[Any, str]]]) -> beam.PCollection[str]:
+    def expand(
+        self, lines: beam.PCollection[tuple[int, tuple[Any, str]]]
+    ) -> beam.PCollection[str]:
         return (
             lines
             | "GroupByShard" >> beam.GroupByKey()
-            | "WriteShards" >> beam.ParDo(_WriteLinesFn(self._output, self._stream, self._num_shards))
+            | "WriteShards"
+            >> beam.ParDo(_WriteLinesFn(self._output, self._stream, self._num_shards))
         )
 
 
@@ -69,9 +75,14 @@ class _WriteRecordsFn(beam.DoFn):
         super().__init__()
         self._output, self._stream, self._num_shards = output, stream, num_shards
 
-    def process(self, element: tuple[int, Iterable[tuple[bytes, bytes]]]) -> Iterator[str]:
+    def process(
+        self, element: tuple[int, Iterable[tuple[bytes, bytes]]]
+    ) -> Iterator[str]:
         shard, keyed = element
-        path = FileSystems.join(self._output, shard_name(self._stream, shard, self._num_shards, ".tfrecord.gz"))
+        path = FileSystems.join(
+            self._output,
+            shard_name(self._stream, shard, self._num_shards, ".tfrecord.gz"),
+        )
         # TensorFlow frames the records (it has the fast checksum), Beam's filesystems take them where they belong.
         with tempfile.TemporaryDirectory() as folder:
             framed = Path(folder) / "records"
@@ -81,7 +92,9 @@ class _WriteRecordsFn(beam.DoFn):
             with (
                 framed.open("rb") as records,
                 create(path) as file,
-                gzip.GzipFile(filename="", mode="wb", fileobj=file, compresslevel=6, mtime=0) as zipped,
+                gzip.GzipFile(
+                    filename="", mode="wb", fileobj=file, compresslevel=6, mtime=0
+                ) as zipped,
             ):
                 shutil.copyfileobj(records, zipped, length=1 << 20)
         yield path
@@ -94,7 +107,9 @@ class _WriteLinesFn(beam.DoFn):
 
     def process(self, element: tuple[int, Iterable[tuple[Any, str]]]) -> Iterator[str]:
         shard, keyed = element
-        path = FileSystems.join(self._output, shard_name(self._stream, shard, self._num_shards, ".jsonl"))
+        path = FileSystems.join(
+            self._output, shard_name(self._stream, shard, self._num_shards, ".jsonl")
+        )
         write_text(path, "".join(f"{line}\n" for _, line in sorted(keyed)))
         yield path
 

@@ -30,21 +30,53 @@ if TYPE_CHECKING:
 @cli.command
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
-        prog="python -m beam.simulate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m beam.simulate",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="where to write; made if missing")
-    parser.add_argument("--requests", type=_positive, default=40_000, metavar="N", help="search requests (%(default)s)")
-    parser.add_argument("--items", type=_positive, default=10_000, metavar="N", help="items to sell (%(default)s)")
-    parser.add_argument("--seed", type=_not_negative, default=0, metavar="S", help="another seed, another shop (0)")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="where to write; made if missing",
+    )
+    parser.add_argument(
+        "--requests",
+        type=_positive,
+        default=40_000,
+        metavar="N",
+        help="search requests (%(default)s)",
+    )
+    parser.add_argument(
+        "--items",
+        type=_positive,
+        default=10_000,
+        metavar="N",
+        help="items to sell (%(default)s)",
+    )
+    parser.add_argument(
+        "--seed",
+        type=_not_negative,
+        default=0,
+        metavar="S",
+        help="another seed, another shop (0)",
+    )
     args = parser.parse_args(argv)
     if args.output.is_file():
-        raise cli.CommandError(f"--output {args.output} is a file, expected a directory or a new name")
+        raise cli.CommandError(
+            f"--output {args.output} is a file, expected a directory or a new name"
+        )
     args.output.mkdir(parents=True, exist_ok=True)
-    summary = write_shop(args.output, num_requests=args.requests, num_items=args.items, seed=args.seed)
+    summary = write_shop(
+        args.output, num_requests=args.requests, num_items=args.items, seed=args.seed
+    )
     cli.print_result(summary)
 
 
-def write_shop(output: Path, *, num_requests: int, num_items: int, seed: int) -> dict[str, Any]:
+def write_shop(
+    output: Path, *, num_requests: int, num_items: int, seed: int
+) -> dict[str, Any]:
     """Simulates a shop and writes its three files into a directory that exists.
 
     Returns:
@@ -61,7 +93,9 @@ def write_shop(output: Path, *, num_requests: int, num_items: int, seed: int) ->
 
     cli.say(f"Opening a shop of {num_items} items for {num_requests} requests")
     shop = open_shop(num_requests=num_requests, num_items=num_items, seed=seed)
-    paths = [output / name for name in ("items.jsonl.gz", "events.jsonl.gz", "truth.parquet")]
+    paths = [
+        output / name for name in ("items.jsonl.gz", "events.jsonl.gz", "truth.parquet")
+    ]
     items_path, events_path, truth_path = paths
     files.write_items(items_path, shop.catalogue)
 
@@ -69,7 +103,9 @@ def write_shop(output: Path, *, num_requests: int, num_items: int, seed: int) ->
     orders_without_request = 0
     is_clicked = np.zeros(num_requests, bool)
 
-    def counted(chunks: "Iterator[Events]", progress: "tqdm[Any]") -> "Iterator[Events]":
+    def counted(
+        chunks: "Iterator[Events]", progress: "tqdm[Any]"
+    ) -> "Iterator[Events]":
         nonlocal orders_without_request
         for events in chunks:
             for kind in Kind:
@@ -81,7 +117,9 @@ def write_shop(output: Path, *, num_requests: int, num_items: int, seed: int) ->
 
     with tqdm(unit=" events", unit_scale=True, desc="Writing events") as progress:
         chunks = counted(simulate(shop), progress)
-        files.write_events(events_path, chunks, catalogue=shop.catalogue, queries=shop.queries)
+        files.write_events(
+            events_path, chunks, catalogue=shop.catalogue, queries=shop.queries
+        )
     cli.say("Writing the true utilities")
     truth_rows = truth.write_truth(truth_path, shop)
     return {
@@ -101,13 +139,17 @@ def write_shop(output: Path, *, num_requests: int, num_items: int, seed: int) ->
 def _positive(text: str) -> int:
     value = int(text) if text.isdecimal() else 0
     if value < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text!r}")
+        raise argparse.ArgumentTypeError(
+            f"expected a whole number of at least 1, got {text!r}"
+        )
     return value
 
 
 def _not_negative(text: str) -> int:
     if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"expected a whole number of at least 0, got {text!r}")
+        raise argparse.ArgumentTypeError(
+            f"expected a whole number of at least 0, got {text!r}"
+        )
     return int(text)
 
 

@@ -73,7 +73,9 @@ class Row(NamedTuple):
         """The row for a person, with backslash escapes for bytes that are not UTF-8."""
         match self.content:
             case bytes():
-                return self.content.rstrip(b"\r\n").decode("utf-8", errors="backslashreplace")
+                return self.content.rstrip(b"\r\n").decode(
+                    "utf-8", errors="backslashreplace"
+                )
             case CsvLine(text, _):
                 raw = text.rstrip("\r\n").encode("utf-8", errors="surrogateescape")
                 return raw.decode("utf-8", errors="backslashreplace")
@@ -90,11 +92,16 @@ def match_files(patterns: Sequence[str], *, source: str) -> list[str]:
     files: set[str] = set()
     for pattern in patterns:
         try:
-            found = [metadata.path for metadata in FileSystems.match([pattern])[0].metadata_list]
+            found = [
+                metadata.path
+                for metadata in FileSystems.match([pattern])[0].metadata_list
+            ]
         except (BeamIOError, ValueError) as e:
             raise CommandError(f"cannot look for {source} in {pattern}: {e}") from None
         if not found:
-            raise CommandError(f"expected {source} in {pattern}, but no file matches; check the path")
+            raise CommandError(
+                f"expected {source} in {pattern}, but no file matches; check the path"
+            )
         files.update(found)
     for path in files:
         _format(path)
@@ -150,7 +157,9 @@ def _format(path: str) -> str:
     for ending, kind in _FORMATS.items():
         if plain.endswith(ending):
             return kind
-    raise CommandError(f"{path} ends in none of {', '.join(_FORMATS)} (or one of them with .gz): rename it")
+    raise CommandError(
+        f"{path} ends in none of {', '.join(_FORMATS)} (or one of them with .gz): rename it"
+    )
 
 
 @contextlib.contextmanager
@@ -172,11 +181,17 @@ def _named_failures(path: str) -> Iterator[None]:
     try:
         yield
     except (EOFError, zlib.error, gzip.BadGzipFile) as e:
-        raise CommandError(f"{path} is not a whole gzip file ({e}); copy it here again") from None
+        raise CommandError(
+            f"{path} is not a whole gzip file ({e}); copy it here again"
+        ) from None
     except pa.ArrowException as e:
-        raise CommandError(f"{path} is not a whole Parquet file ({_first_line(e)}); copy it here again") from None
+        raise CommandError(
+            f"{path} is not a whole Parquet file ({_first_line(e)}); copy it here again"
+        ) from None
     except csv.Error as e:
-        raise CommandError(f"{path} is not valid CSV ({e}); look for a quote that is not closed") from None
+        raise CommandError(
+            f"{path} is not valid CSV ({e}); look for a quote that is not closed"
+        ) from None
     except (OSError, BeamIOError) as e:
         raise CommandError(f"cannot read {path}: {_first_line(e)}") from None
 
@@ -209,7 +224,9 @@ class _Lines:
     """The lines of a CSV file as the parser takes them, remembering those of the current row."""
 
     def __init__(self, file: BinaryIO) -> None:
-        self._file = io.TextIOWrapper(file, encoding="utf-8-sig", errors="surrogateescape", newline="")
+        self._file = io.TextIOWrapper(
+            file, encoding="utf-8-sig", errors="surrogateescape", newline=""
+        )
         self._taken: list[str] = []
         self.number = 0
 
@@ -225,17 +242,27 @@ class _Lines:
 
 
 def _read_csv(file: BinaryIO, path: str) -> Iterator[Row]:
-    delimiter = next(mark for ending, mark in _DELIMITERS.items() if path.removesuffix(".gz").endswith(ending))
+    delimiter = next(
+        mark
+        for ending, mark in _DELIMITERS.items()
+        if path.removesuffix(".gz").endswith(ending)
+    )
     lines = _Lines(file)
     rows = csv.reader(lines, delimiter=delimiter)
     header = next(rows, [])
     if any("\udc80" <= c <= "\udcff" for name in header for c in name):
-        raise CommandError(f"the header of {path} is not UTF-8; convert the file (iconv -f latin1 -t utf-8)")
+        raise CommandError(
+            f"the header of {path} is not UTF-8; convert the file (iconv -f latin1 -t utf-8)"
+        )
     lines.take()
     for values in rows:
         taken = lines.take()
         if values:
-            fields = dict(zip(header, values, strict=True)) if len(values) == len(header) else None
+            fields = (
+                dict(zip(header, values, strict=True))
+                if len(values) == len(header)
+                else None
+            )
             yield Row(lines.number - len(taken) + 1, CsvLine("".join(taken), fields))
 
 

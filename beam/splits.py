@@ -41,10 +41,16 @@ class _PeriodFn(beam.CombineFn):
     def create_accumulator(self) -> tuple[float, float]:
         return float("inf"), float("-inf")
 
-    def add_input(self, mutable_accumulator: tuple[float, float], element: float) -> tuple[float, float]:
-        return min(mutable_accumulator[0], element), max(mutable_accumulator[1], element)
+    def add_input(
+        self, mutable_accumulator: tuple[float, float], element: float
+    ) -> tuple[float, float]:
+        return min(mutable_accumulator[0], element), max(
+            mutable_accumulator[1], element
+        )
 
-    def merge_accumulators(self, accumulators: Iterable[tuple[float, float]]) -> tuple[float, float]:
+    def merge_accumulators(
+        self, accumulators: Iterable[tuple[float, float]]
+    ) -> tuple[float, float]:
         starts, ends = zip(*accumulators, strict=True)
         return min(starts), max(ends)
 
@@ -58,13 +64,16 @@ class FoldQueries(beam.PTransform):
     def expand(self, requests: beam.PCollection[Request]) -> beam.PCollection[Request]:
         return (
             requests
-            | "Batch" >> beam.BatchElements(min_batch_size=_BATCH, max_batch_size=_BATCH)
+            | "Batch"
+            >> beam.BatchElements(min_batch_size=_BATCH, max_batch_size=_BATCH)
             | "Fold" >> beam.FlatMap(_fold).with_output_types(Request)
         )
 
 
 def _fold(requests: list[Request]) -> Iterator[Request]:
-    folded = features.attribute_key(tf.constant([request.query for request in requests]))
+    folded = features.attribute_key(
+        tf.constant([request.query for request in requests])
+    )
     for request, query in zip(requests, folded.numpy(), strict=True):
         yield request._replace(query=query.decode("utf-8"))
 
@@ -79,7 +88,9 @@ class SplitRequests(beam.PTransform):
     def expand(self, requests: beam.PCollection[Request]) -> beam.PCollection[Request]:
         fraction = self._config.test_fraction
         if self._config.split_by == "query":
-            return requests | "SplitByQuery" >> beam.Map(_split_by_query, fraction).with_output_types(Request)
+            return requests | "SplitByQuery" >> beam.Map(
+                _split_by_query, fraction
+            ).with_output_types(Request)
         period = (
             requests
             | "Timestamps" >> beam.Map(_timestamp).with_output_types(float)
@@ -95,11 +106,15 @@ def _timestamp(request: Request) -> float:
 
 
 def _split_by_query(request: Request, test_fraction: float) -> Request:
-    return request._replace(split=TEST if is_test_query(request.query, test_fraction) else TRAIN)
+    return request._replace(
+        split=TEST if is_test_query(request.query, test_fraction) else TRAIN
+    )
 
 
 def _split_by_time(request: Request, test_fraction: float, period: Period) -> Request:
-    return request._replace(split=TEST if request.timestamp >= period.test_start(test_fraction) else TRAIN)
+    return request._replace(
+        split=TEST if request.timestamp >= period.test_start(test_fraction) else TRAIN
+    )
 
 
 def positive_counts(requests: Iterable[Request]) -> Counter[str]:
@@ -107,7 +122,9 @@ def positive_counts(requests: Iterable[Request]) -> Counter[str]:
     counts: Counter[str] = Counter()
     for request in requests:
         if request.split == TRAIN:
-            counts.update(slot.item_id for slot in request.slots if slot.level > Level.UNCLICKED)
+            counts.update(
+                slot.item_id for slot in request.slots if slot.level > Level.UNCLICKED
+            )
     return counts
 
 
@@ -147,7 +164,9 @@ class _KnowPositivesFn(beam.DoFn):
         self._max_positives = max_positives
 
     def process(self, element: tuple[str, Iterable[Request]]) -> Iterator[Request]:
-        _, requests = element  # iterated twice and never held: a head query has millions of requests
+        _, requests = (
+            element  # iterated twice and never held: a head query has millions of requests
+        )
         counts = positive_counts(requests)
         positives = most_frequent(counts, self._max_positives)
         splits = set()
@@ -155,7 +174,11 @@ class _KnowPositivesFn(beam.DoFn):
             splits.add(request.split)
             kept: list[Slot] = []
             for slot in request.slots:
-                if request.split == TRAIN and slot.level == Level.UNCLICKED and slot.item_id in counts:
+                if (
+                    request.split == TRAIN
+                    and slot.level == Level.UNCLICKED
+                    and slot.item_id in counts
+                ):
                     count_dropped(Dropped.UNCLICKED_BUT_POSITIVE, slot.num_rows)
                 else:
                     kept.append(slot)

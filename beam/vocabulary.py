@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import apache_beam as beam
@@ -18,20 +18,24 @@ from tfrs_mmse import features, schema, text
 from tfrs_mmse.schema import GrainKind
 
 _BATCH = 1024
-_MAX_COUNTS = 500_000  # distinct tokens that a worker holds before it sends its counts on
+_MAX_COUNTS = (
+    500_000  # distinct tokens that a worker holds before it sends its counts on
+)
 
 Entry = tuple[str, str]  # grain, token or value
 Vocabulary = tuple[str, list[str]]  # grain, entries in the order of their ids
 
 
-def joined_text(texts: Sequence[str]) -> str:
+def joined_text(item: Item) -> str:
     """An item's text fields as one text, joined as `features.Featurizer.items` joins them."""
-    return "\n".join(texts)
+    return "\n".join(item.texts)
 
 
 def count_tokens(texts: Sequence[str], *, max_words: int) -> Counter[Entry]:
     """Counts the tokens of every text grain in a batch of texts."""
-    tokens = text.text_grains(text.words(text.fold(tf.constant(texts)), max_words=max_words))
+    tokens = text.text_grains(
+        text.words(text.fold(tf.constant(texts)), max_words=max_words)
+    )
     counts: Counter[Entry] = Counter()
     for grain, ragged in tokens.items():
         for token, number in Counter(ragged.flat_values.numpy().tolist()).items():
@@ -39,7 +43,9 @@ def count_tokens(texts: Sequence[str], *, max_words: int) -> Counter[Entry]:
     return counts
 
 
-def count_attributes(rows: Sequence[Sequence[str | float]], kinds: Mapping[str, GrainKind]) -> Counter[Entry]:
+def count_attributes(
+    rows: Sequence[Sequence[str | float]], kinds: Mapping[str, GrainKind]
+) -> Counter[Entry]:
     """Counts the values of every attribute in a batch of items; missing values are not counted.
 
     Numbers are rounded to three significant digits, so that there are few distinct ones however many items there are.
@@ -52,15 +58,25 @@ def count_attributes(rows: Sequence[Sequence[str | float]], kinds: Mapping[str, 
     for column, (grain, kind) in enumerate(kinds.items()):
         values = [row[column] for row in rows]
         if kind is GrainKind.NUMBER:
-            keys = [repr(float(f"{value:.3g}")) for value in values if not math.isnan(float(value))]
+            keys = [
+                repr(float(f"{value:.3g}"))
+                for value in values
+                if not math.isnan(float(value))
+            ]
         else:
-            keys = [key.decode("utf-8") for key in features.attribute_key(tf.constant(values)).numpy() if key]
+            keys = [
+                key.decode("utf-8")
+                for key in features.attribute_key(tf.constant(values)).numpy()
+                if key
+            ]
         for key, number in Counter(keys).items():
             counts[grain, key] += number
     return counts
 
 
-def quantile_boundaries(counts: Iterable[tuple[float, int]], num_buckets: int) -> list[float]:
+def quantile_boundaries(
+    counts: Iterable[tuple[float, int]], num_buckets: int
+) -> list[float]:
     """The inner boundaries that cut values into buckets of about the same size, distinct and ascending.
 
     Boundary k of n - 1 is the value before which, in sorted order, the share k / n of all values stands.
@@ -92,13 +108,16 @@ class BuildVocabularies(beam.PTransform):
         self._spec, self._config = spec, config
 
     @no_annotations
-    def expand(self, texts: tuple[beam.PCollection[Item], beam.PCollection[str]]) -> beam.PCollection[Vocabulary]:
+    def expand(
+        self, texts: tuple[beam.PCollection[Item], beam.PCollection[str]]
+    ) -> beam.PCollection[Vocabulary]:
         items, queries = texts
         spec, config = self._spec, self._config
         kinds = {grain.name: grain.kind for grain in spec.attribute_grains}
         counts = (
             (
-                items | "CountItemText" >> CountTokens(joined_text_of, spec.max_item_words),
+                items
+                | "CountItemText" >> CountTokens(joined_text, spec.max_item_words),
                 items | "CountAttributes" >> CountAttributes(kinds),
                 queries | "CountQueries" >> CountTokens(str, spec.max_query_words),
             )
@@ -110,22 +129,24 @@ class BuildVocabularies(beam.PTransform):
             counts
             | "NoNumbers" >> beam.Filter(_is_of, numbers, False)
             | "NotTooRare" >> beam.Filter(_is_frequent, config.min_count)
-            | "ByGrain" >> beam.Map(_rank).with_output_types(tuple[str, tuple[int, str]])
-            | "MostFrequent" >> beam.combiners.Top.PerKey(config.max_vocabulary, reverse=True)
+            | "ByGrain"
+            >> beam.Map(_rank).with_output_types(tuple[str, tuple[int, str]])
+            | "MostFrequent"
+            >> beam.combiners.Top.PerKey(config.max_vocabulary, reverse=True)
             | "TakeEntries" >> beam.Map(_take_entries).with_output_types(Vocabulary)
         )
         boundaries = (
             counts
             | "OnlyNumbers" >> beam.Filter(_is_of, numbers, True)
-            | "ByColumn" >> beam.Map(_value).with_output_types(tuple[str, tuple[float, int]])
+            | "ByColumn"
+            >> beam.Map(_value).with_output_types(tuple[str, tuple[float, int]])
             | "GroupByColumn" >> beam.GroupByKey()
-            | "Quantiles" >> beam.Map(_take_boundaries, config.number_buckets).with_output_types(Vocabulary)
+            | "Quantiles"
+            >> beam.Map(_take_boundaries, config.number_buckets).with_output_types(
+                Vocabulary
+            )
         )
         return (entries, boundaries) | "AllGrains" >> beam.Flatten()
-
-
-def joined_text_of(item: Item) -> str:
-    return joined_text(item.texts)
 
 
 def _is_of(count: tuple[Entry, int], grains: Sequence[str], wanted: bool) -> bool:
@@ -150,22 +171,29 @@ def _value(count: tuple[Entry, int]) -> tuple[str, tuple[float, int]]:
     return column, (float(value), number)
 
 
-def _take_boundaries(values: tuple[str, Iterable[tuple[float, int]]], num_buckets: int) -> Vocabulary:
-    return values[0], [repr(boundary) for boundary in quantile_boundaries(values[1], num_buckets)]
+def _take_boundaries(
+    values: tuple[str, Iterable[tuple[float, int]]], num_buckets: int
+) -> Vocabulary:
+    return values[0], [
+        repr(boundary) for boundary in quantile_boundaries(values[1], num_buckets)
+    ]
 
 
 class CountTokens(beam.PTransform):
     """Counts the tokens of elements' texts, in batches: gives `((grain, token), number)`, to be summed."""
 
-    def __init__(self, text_fn: Any, max_words: int) -> None:
+    def __init__(self, text_fn: Callable[[Any], str], max_words: int) -> None:
         super().__init__()
         self._text_fn, self._max_words = text_fn, max_words
 
-    def expand(self, elements: beam.PCollection[Any]) -> beam.PCollection[tuple[Entry, int]]:
+    def expand(
+        self, elements: beam.PCollection[Any]
+    ) -> beam.PCollection[tuple[Entry, int]]:
         return (
             elements
             | "Text" >> beam.Map(self._text_fn).with_output_types(str)
-            | "Batch" >> beam.BatchElements(min_batch_size=_BATCH, max_batch_size=_BATCH)
+            | "Batch"
+            >> beam.BatchElements(min_batch_size=_BATCH, max_batch_size=_BATCH)
             | "Count" >> beam.ParDo(_CountTokensFn(self._max_words))
         )
 
@@ -177,10 +205,13 @@ class CountAttributes(beam.PTransform):
         super().__init__()
         self._kinds = dict(kinds)
 
-    def expand(self, items: beam.PCollection[Item]) -> beam.PCollection[tuple[Entry, int]]:
+    def expand(
+        self, items: beam.PCollection[Item]
+    ) -> beam.PCollection[tuple[Entry, int]]:
         return (
             items
-            | "Batch" >> beam.BatchElements(min_batch_size=_BATCH, max_batch_size=_BATCH)
+            | "Batch"
+            >> beam.BatchElements(min_batch_size=_BATCH, max_batch_size=_BATCH)
             | "Count" >> beam.ParDo(_CountAttributesFn(self._kinds))
         )
 
@@ -230,12 +261,15 @@ class WriteVocabularies(beam.PTransform):
         super().__init__()
         self._output, self._spec = output, spec
 
-    def expand(self, vocabularies: beam.PCollection[Vocabulary]) -> beam.PCollection[str]:
+    def expand(
+        self, vocabularies: beam.PCollection[Vocabulary]
+    ) -> beam.PCollection[str]:
         grains = [grain.name for grain in self._spec.grains]
         return (
             vocabularies.pipeline
             | "NameGrains" >> beam.Create(grains)
-            | "Write" >> beam.Map(_write, self._output, beam.pvalue.AsDict(vocabularies))
+            | "Write"
+            >> beam.Map(_write, self._output, beam.pvalue.AsDict(vocabularies))
         )
 
 

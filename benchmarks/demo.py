@@ -11,6 +11,7 @@ import collections
 import contextlib
 import gzip
 import json
+import re
 import shlex
 import signal
 import subprocess
@@ -23,44 +24,103 @@ from typing import Any
 
 from tfrs_mmse import cli
 
-READY = "serving "  # how the server's line begins once it answers
+READY = re.compile(r"version \d+ on (\S+)$")  # what the server says once it answers
 
 
 @cli.command
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs every step, then prints tables for a person and a summary for a program."""
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.demo", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m benchmarks.demo",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--output", type=Path, required=True, help="directory for everything that the demo makes")
-    parser.add_argument("--requests", type=int, default=30_000, help="simulated searches (default: %(default)s)")
-    parser.add_argument("--items", type=int, default=8_000, help="simulated catalogue (default: %(default)s)")
-    parser.add_argument("--epochs", type=int, default=8, help="passes over the training requests (default: %(default)s)")
-    parser.add_argument("--index", choices=("scann", "exact"), default="scann", help="default: %(default)s")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        required=True,
+        help="directory for everything that the demo makes",
+    )
+    parser.add_argument(
+        "--requests",
+        type=int,
+        default=30_000,
+        help="simulated searches (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--items",
+        type=int,
+        default=8_000,
+        help="simulated catalogue (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--epochs",
+        type=int,
+        default=8,
+        help="passes over the training requests (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--index",
+        choices=("scann", "exact"),
+        default="scann",
+        help="default: %(default)s",
+    )
     args = parser.parse_args(argv)
     started = time.monotonic()
     out = args.output
     logs, examples, models = out / "logs", out / "examples", out / "models" / "mmse"
     runs = {preset: out / "runs" / preset for preset in ("two_tower", "mmse")}
 
-    run("beam.simulate", "--output", logs, "--requests", args.requests, "--items", args.items)
+    run(
+        "beam.simulate",
+        "--output",
+        logs,
+        "--requests",
+        args.requests,
+        "--items",
+        args.items,
+    )
     items = next(logs.glob("items.*"))
-    run("beam.preprocess", "--events", logs / "events.*", "--items", items, "--output", examples)
+    run(
+        "beam.preprocess",
+        "--events",
+        logs / "events.*",
+        "--items",
+        items,
+        "--output",
+        examples,
+    )
     systems: dict[str, Any] = {}
     for preset, model_dir in runs.items():
         settings = ["--preset", preset, "--set", f"epochs={args.epochs}"]
         run("tfrs_mmse.train", "--data", examples, "--model-dir", model_dir, *settings)
         # BM25 does not depend on the model: once is enough.
         skip = ["--no-bm25"] if "bm25" in systems else []
-        report = run("tfrs_mmse.evaluate", "--data", examples, "--model-dir", model_dir, *skip)
+        report = run(
+            "tfrs_mmse.evaluate", "--data", examples, "--model-dir", model_dir, *skip
+        )
         systems |= report["systems"]
     data_and_model = ["--data", examples, "--model-dir", runs["mmse"]]
-    exported = run("serving.export", *data_and_model, "--output", models, "--index", args.index)
+    exported = run(
+        "serving.export", *data_and_model, "--output", models, "--index", args.index
+    )
 
     queries = five_queries(next(logs.glob("events.*")))
     with serving(models, "mmse") as target:
         asked = [flag for query in queries for flag in ("--query", query)]
-        run("serving.client", "--target", target, "--model", "mmse", "--k", 5, "--items", items, *asked, parse=False)
+        run(
+            "serving.client",
+            "--target",
+            target,
+            "--model",
+            "mmse",
+            "--k",
+            5,
+            "--items",
+            items,
+            *asked,
+            parse=False,
+        )
 
     cli.say(f"\n{table(systems, report['num_queries'])}")
     cli.say(
@@ -70,7 +130,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         f"  {command('tfrs_mmse.train', '--data', examples, '--model-dir', out / 'runs/other', '--set', 'epochs=12')}"
     )
     seconds = round(time.monotonic() - started, 1)
-    cli.print_result({"output": str(out), "seconds": seconds, "export": exported, "systems": systems})
+    cli.print_result(
+        {"output": str(out), "seconds": seconds, "export": exported, "systems": systems}
+    )
 
 
 def command(module: str, *args: object) -> str:
@@ -86,16 +148,29 @@ def run(module: str, *args: object, parse: bool = True) -> Any:
     """
     cli.say(f"\n$ {command(module, *args)}")
     argv = [sys.executable, "-m", module, *map(str, args)]
-    done = subprocess.run(argv, stdout=subprocess.PIPE if parse else sys.stderr, text=True)
+    done = subprocess.run(
+        argv, stdout=subprocess.PIPE if parse else sys.stderr, text=True
+    )
     if done.returncode:
-        raise cli.CommandError(f"the step above failed with exit status {done.returncode}; its message says why")
+        raise cli.CommandError(
+            f"the step above failed with exit status {done.returncode}; its message says why"
+        )
     return json.loads(done.stdout) if parse else None
 
 
 @contextlib.contextmanager
 def serving(models: Path, name: str) -> Iterator[str]:
     """A server on a free port, as HOST:PORT; stopped at the end, whatever happens."""
-    args = ["--model_base_path", models, "--model_name", name, "--host", "127.0.0.1", "--port", 0]
+    args = [
+        "--model_base_path",
+        models,
+        "--model_name",
+        name,
+        "--host",
+        "127.0.0.1",
+        "--port",
+        0,
+    ]
     cli.say(f"\n$ {command('serving.server', *args)}")
     argv = [sys.executable, "-m", "serving.server", *map(str, args)]
     with subprocess.Popen(argv, stderr=subprocess.PIPE, text=True) as server:
@@ -103,13 +178,17 @@ def serving(models: Path, name: str) -> Iterator[str]:
             assert server.stderr is not None
             for line in server.stderr:
                 sys.stderr.write(line)
-                if line.startswith(READY):
+                if ready := READY.search(line):
                     break
             else:
-                raise cli.CommandError("the server ended before it was ready; its message is above")
+                raise cli.CommandError(
+                    "the server ended before it was ready; its message is above"
+                )
             # Somebody must go on reading, or the server would one day wait for us.
-            threading.Thread(target=sys.stderr.writelines, args=[server.stderr], daemon=True).start()
-            yield line.split()[-1]
+            threading.Thread(
+                target=sys.stderr.writelines, args=[server.stderr], daemon=True
+            ).start()
+            yield ready[1]
         finally:
             server.send_signal(signal.SIGTERM)
             server.wait(timeout=30)
@@ -123,7 +202,9 @@ def five_queries(events: Path) -> list[str]:
             if row["event"] == "impression" and row["position"] == 0:
                 asked[row["query"]] += 1
     queries = [query for query, _ in asked.most_common()]
-    return [queries[round(rank * (len(queries) - 1))] for rank in (0.0, 0.02, 0.1, 0.3, 0.6)]
+    return [
+        queries[round(rank * (len(queries) - 1))] for rank in (0.0, 0.02, 0.1, 0.3, 0.6)
+    ]
 
 
 def table(systems: dict[str, Any], num_queries: int) -> str:
@@ -135,11 +216,20 @@ def table(systems: dict[str, Any], num_queries: int) -> str:
         ("clicked", "recall@100"),
         ("all", "ndcg@10"),
     ]
-    lines = [f"{'':>12}" + "".join(f"{f'{level} {metric}':>22}" for level, metric in columns)]
+    lines = [
+        f"{'':>12}" + "".join(f"{f'{level} {metric}':>22}" for level, metric in columns)
+    ]
     for name in ("bm25", "two_tower", "mmse"):
-        values = "".join(f"{systems[name][level][metric]:>22.4f}" for level, metric in columns)
+        values = "".join(
+            f"{systems[name][level][metric]:>22.4f}" for level, metric in columns
+        )
         lines.append(f"{name:>12}{values}")
-    return "\n".join([f"Held-out requests of the last part of the period, {num_queries} distinct queries:", *lines])
+    return "\n".join(
+        [
+            f"Held-out requests of the last part of the period, {num_queries} distinct queries:",
+            *lines,
+        ]
+    )
 
 
 if __name__ == "__main__":

@@ -40,7 +40,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     args = parser.parse_args(argv)
 
-    from serving.exporter import ExportConfig, export  # imports TensorFlow, which --help need not wait for
+    from serving.check import ExportConfig  # imports TensorFlow, which --help need not wait for
+    from serving.exporter import export
 
     config = ExportConfig(index=args.index, k=args.k, min_recall=args.min_recall, target_recall=args.target_recall)
     cli.print_result(export(args.data, args.model_dir, args.output, config))

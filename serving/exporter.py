@@ -3,25 +3,23 @@
 import contextlib
 import dataclasses
 import importlib.metadata
-import json
 import os
 import shutil
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
 import tfrs_mmse
-from serving.agreement import Reference, disagreement, exact_scores, recall, tolerance
+from serving.agreement import Reference
+from serving.check import ExportConfig, Queries, check_version, item_inputs, write_json
 from serving.index import ExactIndex, ScannIndex, import_scann, scann_settings
 from serving.servable import WARMUP_REQUESTS
-from serving.signatures import SearchModule, input_names, save
+from serving.signatures import SearchModule, save
 from serving.tuning import tune
 from serving.versions import publish
 from tfrs_mmse import schema
@@ -32,32 +30,6 @@ from tfrs_mmse.restore import Trained, load_trained
 _NUM_QUERIES = 500  # to measure with, and as many again to tune with
 _NUM_WARMUP = 8
 _LIBRARIES = ("tensorflow", "tensorflow-text", "tf-keras", "tensorflow-recommenders", "scann", "numpy")
-_ROOT = Path(tfrs_mmse.__file__).resolve().parent.parent
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class ExportConfig:
-    """How a model is exported.
-
-    Attributes:
-        index: `scann` or `exact`.
-        k: Results per query.
-        min_recall: Recall@k of the index against exact search below which the export fails.
-        target_recall: Recall@k at which the tuning of ScaNN's search stops.
-    """
-
-    index: str = "scann"
-    k: int = 100
-    min_recall: float = 0.9
-    target_recall: float = 0.97
-
-
-class Queries(NamedTuple):
-    """Query strings to measure with: `held_out` checks what was tuned on `tuning`. `source` says what they are."""
-
-    held_out: list[str]
-    tuning: list[str]
-    source: str
 
 
 def export(data: Path, model_dir: Path, output: Path, config: ExportConfig) -> dict[str, Any]:
@@ -102,7 +74,7 @@ def export_model(
         "k": config.k,
         "num_items": len(corpus.item_id),
         "dimensions": corpus.embedding.shape[1],
-        "embed_item_inputs": {name: column for column, name in _item_inputs(trained).items()},
+        "embed_item_inputs": {name: column for column, name in item_inputs(trained).items()},
         "training_config": trained.config.to_dict(),
         "source": source,
         "library_versions": dict(_library_versions()),
@@ -115,11 +87,11 @@ def export_model(
         )
         save(module, str(version_dir))
         index.release()
-        _write_json(version_dir / schema.MANIFEST, manifest)
+        write_json(version_dir / schema.MANIFEST, manifest)
         write_warmup_requests(version_dir, output.name, queries.held_out[:_NUM_WARMUP])
         say("wrote the SavedModel; a fresh process checks it")
-        checked = _check(version_dir, scratch, trained, corpus, queries, held_out, config)
-        _write_json(version_dir / schema.MANIFEST, {**manifest, **checked})
+        checked = check_version(version_dir, scratch, trained, corpus, queries, held_out, config)
+        write_json(version_dir / schema.MANIFEST, {**manifest, **checked})
         path = publish(version_dir, output)
     return {
         "path": str(path),
@@ -204,106 +176,6 @@ def _build_index(
     return index, dataclasses.asdict(index.settings)
 
 
-def _check(
-    version_dir: Path,
-    scratch: Path,
-    trained: Trained,
-    corpus: Corpus,
-    queries: Queries,
-    reference: Reference,
-    config: ExportConfig,
-) -> dict[str, Any]:
-    """Compares a fresh process's answers with the training model's.
-
-    Returns:
-        For the manifest: `recall`, how it was measured, and `required_custom_ops`.
-    """
-    fields = _sample_fields(trained, corpus)
-    names = _item_inputs(trained)
-    _write_json(
-        scratch / "requests.json",
-        {"queries": queries.held_out, "fields": {names[column]: values for column, values in fields.items()}},
-    )
-    result = _run_verify(version_dir, scratch)
-    with np.load(scratch / "answers.npz") as file:
-        answers = dict(file)
-    exact = exact_scores(reference, config.k)
-    is_exact = config.index == "exact"
-    wrong = disagreement(answers["item_id"], answers["score"], reference, exact=exact if is_exact else None)
-    wrong = wrong or _rest_disagreement(answers, reference, exact, config, is_exact=is_exact)
-    item_ids = trained.featurizer.items(
-        {
-            column: tf.constant(values, spec.dtype)
-            for (column, values), spec in zip(
-                fields.items(), (trained.featurizer.item_signature()[c] for c in fields), strict=True
-            )
-        }
-    )
-    for name, trained_embedding in (
-        ("query_embedding", reference.query),
-        ("item_embedding", trained.model.item_embedding(item_ids).numpy()),
-    ):
-        difference = np.abs(answers[name] - trained_embedding).max()
-        if not difference <= tolerance(trained_embedding):
-            wrong = wrong or f"its {name.replace('_', ' ')}s differ from the training model's by {difference:.2g}"
-    if wrong:
-        raise CommandError(f"the exported model does not answer as the trained one does, nothing is published: {wrong}")
-    found = recall(answers["score"], exact)
-    if found < config.min_recall:
-        raise CommandError(
-            f"the {config.index} index finds {found:.3f} of the exact top {config.k}, less than --min-recall "
-            f"{config.min_recall}, nothing is published: raise --target-recall, or use --index exact"
-        )
-    return {
-        "recall": found,
-        "recall_queries": {"number": len(queries.held_out), "source": queries.source},
-        "required_custom_ops": result["required_custom_ops"],
-    }
-
-
-def _rest_disagreement(
-    answers: dict[str, np.ndarray], reference: Reference, exact: np.ndarray, config: ExportConfig, *, is_exact: bool
-) -> str:
-    """What is wrong with the answers of `search_excluding`, which left out each query's first item."""
-    if (answers["rest_item_id"] == answers["item_id"][:, :1])[answers["item_id"][:, 0] != b""].any():
-        return f"{schema.SEARCH_EXCLUDING} served an excluded item"
-    rest = exact_scores(reference, config.k + 1)[:, 1:] if is_exact and len(reference.item) > 1 else None
-    wrong = disagreement(answers["rest_item_id"], answers["rest_score"], reference, exact=rest)
-    return f"{schema.SEARCH_EXCLUDING}: {wrong}" if wrong else ""
-
-
-def _run_verify(version_dir: Path, scratch: Path) -> dict[str, Any]:
-    paths = [str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-    finished = subprocess.run(
-        [
-            *(sys.executable, "-m", "serving.verify", "--version-dir", str(version_dir)),
-            *("--requests", str(scratch / "requests.json"), "--answers", str(scratch / "answers.npz")),
-        ],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if finished.returncode:
-        last = (finished.stderr.strip().splitlines() or [f"exit status {finished.returncode}"])[-1]
-        raise CommandError(f"a fresh process cannot use the exported model, nothing is published: {last}")
-    return json.loads(finished.stdout)
-
-
-def _sample_fields(trained: Trained, corpus: Corpus) -> dict[str, list[Any]]:
-    """Raw fields of a few items by column: titles as in the catalogue, everything else missing."""
-    titles = [title.decode("utf-8", "replace") for title in corpus.title[:32]]
-    first = trained.featurizer.spec.text_fields[0]
-    return {
-        column: titles if column == first else [""] * len(titles) if spec.dtype == tf.string else [1.0] * len(titles)
-        for column, spec in trained.featurizer.item_signature().items()
-    }
-
-
-def _item_inputs(trained: Trained) -> dict[str, str]:
-    return input_names(trained.featurizer.item_signature())
-
-
 @contextlib.contextmanager
 def _scratch(output: Path) -> Iterator[Path]:
     """A directory beside the versions whose name is no number, so that no server looks into it."""
@@ -320,7 +192,3 @@ def _library_versions() -> Iterator[tuple[str, str]]:
     for name in _LIBRARIES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             yield name, importlib.metadata.version(name)
-
-
-def _write_json(path: Path, values: dict[str, Any]) -> None:
-    path.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -27,7 +27,26 @@ def simulated_shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
 
     root = tmp_path_factory.mktemp("shop")
     logs, examples = root / "logs", root / "examples"
-    assert simulate.main(["--output", str(logs), "--requests", "600", "--items", "300", "--seed", "1"]) == 0
+    assert (
+        simulate.main(
+            [
+                "--output",
+                str(logs),
+                "--requests",
+                "600",
+                "--items",
+                "300",
+                "--seed",
+                "1",
+            ]
+        )
+        == 0
+    )
     events, items = logs / "events.jsonl.gz", logs / "items.jsonl.gz"
-    assert preprocess.main(["--events", str(events), "--items", str(items), "--output", str(examples)]) == 0
+    assert (
+        preprocess.main(
+            ["--events", str(events), "--items", str(items), "--output", str(examples)]
+        )
+        == 0
+    )
     return Shop(events, items, examples)

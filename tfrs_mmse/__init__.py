@@ -14,10 +14,16 @@ __all__ = ["__version__"]
 
 def _require_keras_2() -> None:
     os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # what matters reaches us as exceptions; the rest buries our progress
+    os.environ.setdefault(
+        "TF_CPP_MIN_LOG_LEVEL", "3"
+    )  # what matters reaches us as exceptions; the rest buries our progress
     tensorflow = sys.modules.get("tensorflow")
-    if tensorflow is not None and hasattr(tensorflow, "keras"):  # absent only while TensorFlow itself is importing
-        version = tensorflow.keras.version() if hasattr(tensorflow.keras, "version") else "2"
+    if tensorflow is not None and hasattr(
+        tensorflow, "keras"
+    ):  # absent only while TensorFlow itself is importing
+        version = (
+            tensorflow.keras.version() if hasattr(tensorflow.keras, "version") else "2"
+        )
         if not version.startswith("2"):
             raise ImportError(
                 f"tfrs_mmse needs Keras 2, but TensorFlow has already loaded Keras {version}: "

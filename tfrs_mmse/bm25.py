@@ -33,7 +33,10 @@ class BM25:
         """
         self._num_items = len(texts)
         self._vocabulary: dict[bytes, int] = {}
-        ids = [[self._vocabulary.setdefault(w, len(self._vocabulary)) for w in words] for words in _words(texts)]
+        ids = [
+            [self._vocabulary.setdefault(w, len(self._vocabulary)) for w in words]
+            for words in _words(texts)
+        ]
         self._index = bm25s.BM25()
         if self._vocabulary:
             tokens = bm25s.tokenization.Tokenized(ids=ids, vocab=dict(self._vocabulary))
@@ -47,12 +50,20 @@ class BM25:
             k: Results per query at most; k' = min(k, number of items).
         """
         k = min(k, self._num_items)
-        result = SearchResult(np.empty((len(queries), k), np.int32), np.empty((len(queries), k), np.float32))
-        ids = [[self._vocabulary[w] for w in words if w in self._vocabulary] for words in _words(queries)]
+        result = SearchResult(
+            np.empty((len(queries), k), np.int32),
+            np.empty((len(queries), k), np.float32),
+        )
+        ids = [
+            [self._vocabulary[w] for w in words if w in self._vocabulary]
+            for words in _words(queries)
+        ]
         for first in range(0, len(ids), _QUERY_BLOCK):
             rows = slice(first, first + _QUERY_BLOCK)
             scores = np.stack([self._scores(tokens) for tokens in ids[rows]])
-            result.index[rows], result.score[rows] = retrieval.best_of(np.where(scores > 0, scores, -np.inf), k)
+            result.index[rows], result.score[rows] = retrieval.best_of(
+                np.where(scores > 0, scores, -np.inf), k
+            )
         return result
 
     def _scores(self, tokens: list[int]) -> np.ndarray:
@@ -64,7 +75,10 @@ class BM25:
 def read_texts(data: Path, item_ids: Sequence[bytes]) -> list[bytes]:
     """Reads the raw text of every item of the catalogue stream, in the order of `item_ids`."""
     texts: dict[bytes, bytes] = {}
-    features = {name: tf.io.FixedLenFeature([], tf.string) for name in (schema.ITEM_ID, schema.TEXT)}
+    features = {
+        name: tf.io.FixedLenFeature([], tf.string)
+        for name in (schema.ITEM_ID, schema.TEXT)
+    }
     for batch in streams.read_columns(data, schema.ITEMS, features):
         texts.update(zip(batch[schema.ITEM_ID], batch[schema.TEXT], strict=True))
     return [texts[item_id] for item_id in item_ids]

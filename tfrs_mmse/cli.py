@@ -23,14 +23,21 @@ def command(main: Main) -> Callable[..., int]:
 
     @functools.wraps(main)
     def run(argv: Sequence[str] | None = None) -> int:
-        logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+        logging.basicConfig(
+            stream=sys.stderr,
+            level=logging.WARNING,
+            format="%(levelname)s %(name)s: %(message)s",
+        )
         try:
             main(argv)
         except CommandError as e:
             print(f"error: {e}", file=sys.stderr)
             return 1
         except OSError as e:
-            print(f"error: {e.strerror or e}{f': {e.filename}' if e.filename else ''}", file=sys.stderr)
+            print(
+                f"error: {e.strerror or e}{f': {e.filename}' if e.filename else ''}",
+                file=sys.stderr,
+            )
             return 1
         except KeyboardInterrupt:
             print("error: interrupted", file=sys.stderr)

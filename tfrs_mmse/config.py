@@ -64,19 +64,36 @@ class TrainConfig:
             value = getattr(self, field.name)
             if type(value) is not type(field.default):
                 expected = type(field.default).__name__
-                raise CommandError(f"config field {field.name} must be {expected}, got {value!r}")
-        for name in ("embedding_dim", "attribute_dim", "batch_size", "epochs", "temperature", "ranking_temperature"):
+                raise CommandError(
+                    f"config field {field.name} must be {expected}, got {value!r}"
+                )
+        for name in (
+            "embedding_dim",
+            "attribute_dim",
+            "batch_size",
+            "epochs",
+            "temperature",
+            "ranking_temperature",
+        ):
             self._require(name, getattr(self, name) > 0, "positive")
         for name in ("learning_rate", "initial_scale"):
             self._require(name, getattr(self, name) > 0, "positive")
-        for name in ("uniform_negatives", "ranking_weight", "clicked_weight", "ordered_weight", "seed"):
+        for name in (
+            "uniform_negatives",
+            "ranking_weight",
+            "clicked_weight",
+            "ordered_weight",
+            "seed",
+        ):
             self._require(name, getattr(self, name) >= 0, "at least 0")
         self._require("ranking_warmup", 0 <= self.ranking_warmup <= 1, "from 0 to 1")
         self._require("fusion", self.fusion in FUSIONS, f"one of {', '.join(FUSIONS)}")
 
     def _require(self, name: str, holds: bool, wanted: str) -> None:
         if not holds:
-            raise CommandError(f"config field {name} must be {wanted}, got {getattr(self, name)!r}")
+            raise CommandError(
+                f"config field {name} must be {wanted}, got {getattr(self, name)!r}"
+            )
 
     def chosen_grains(self, spec: schema.FeatureSpec) -> tuple[schema.Grain, ...]:
         """The grains of the data that this run uses, in the data's order."""
@@ -85,9 +102,13 @@ class TrainConfig:
         wanted = [name.strip() for name in self.grains.split(",")]
         names = [g.name for g in spec.grains]
         if unknown := [name for name in wanted if name not in names]:
-            raise CommandError(f"config field grains names {', '.join(unknown)}, but the data has {', '.join(names)}")
+            raise CommandError(
+                f"config field grains names {', '.join(unknown)}, but the data has {', '.join(names)}"
+            )
         if not any(g.name in wanted for g in spec.text_grains):
-            raise CommandError(f"config field grains must name a text grain, one of {', '.join(schema.TEXT_GRAINS)}")
+            raise CommandError(
+                f"config field grains must name a text grain, one of {', '.join(schema.TEXT_GRAINS)}"
+            )
         return tuple(g for g in spec.grains if g.name in wanted)
 
     @classmethod
@@ -95,10 +116,17 @@ class TrainConfig:
         """From JSON values; an unknown name is refused."""
         names = {f.name for f in dataclasses.fields(cls)}
         if unknown := sorted(values.keys() - names):
-            raise CommandError(f"unknown config fields {', '.join(unknown)}; known are {', '.join(sorted(names))}")
-        floats = {f.name for f in dataclasses.fields(cls) if isinstance(f.default, float)}
+            raise CommandError(
+                f"unknown config fields {', '.join(unknown)}; known are {', '.join(sorted(names))}"
+            )
+        floats = {
+            f.name for f in dataclasses.fields(cls) if isinstance(f.default, float)
+        }
         # JSON and people write 1 for 1.0.
-        values = {k: float(v) if k in floats and type(v) is int else v for k, v in values.items()}
+        values = {
+            k: float(v) if k in floats and type(v) is int else v
+            for k, v in values.items()
+        }
         return cls(**values)
 
     def to_dict(self) -> dict[str, Any]:
@@ -113,9 +141,13 @@ class TrainConfig:
                 raise CommandError(f"--set takes key=value, got {setting!r}")
             if key == "preset" or key not in values:
                 names = ", ".join(name for name in values if name != "preset")
-                raise CommandError(f"--set {key}: no such config field; known are {names}")
+                raise CommandError(
+                    f"--set {key}: no such config field; known are {names}"
+                )
             try:
-                values[key] = json.loads(text) if not isinstance(values[key], str) else text
+                values[key] = (
+                    json.loads(text) if not isinstance(values[key], str) else text
+                )
             except ValueError:
                 values[key] = text  # refused with the field's name and type
         return self.from_dict(values)

@@ -36,7 +36,9 @@ def embed_items(trained: Trained, data: Path) -> Corpus:
         item_id.append(batch.item_id.numpy())
         embedding.append(embed(batch.items.ids).numpy())
         title.append(batch.title.numpy())
-    return Corpus(np.concatenate(item_id), np.concatenate(embedding), np.concatenate(title))
+    return Corpus(
+        np.concatenate(item_id), np.concatenate(embedding), np.concatenate(title)
+    )
 
 
 def embed_queries(trained: Trained, queries: list[str]) -> np.ndarray:
@@ -46,7 +48,12 @@ def embed_queries(trained: Trained, queries: list[str]) -> np.ndarray:
         input_signature=[tf.TensorSpec([None], tf.string)],
     )
     starts = range(0, len(queries), _BATCH)
-    return np.concatenate([embed(tf.constant(queries[start : start + _BATCH])).numpy() for start in starts])
+    return np.concatenate(
+        [
+            embed(tf.constant(queries[start : start + _BATCH])).numpy()
+            for start in starts
+        ]
+    )
 
 
 def read_queries(data: Path, split: str, limit: int | None = None) -> list[str]:
@@ -60,7 +67,9 @@ def read_queries(data: Path, split: str, limit: int | None = None) -> list[str]:
     features = {schema.QUERY: tf.io.FixedLenFeature([], tf.string)}
     queries: dict[str, None] = {}
     for batch in read_columns(data, split, features):
-        queries.update(dict.fromkeys(query.decode("utf-8") for query in batch[schema.QUERY]))
+        queries.update(
+            dict.fromkeys(query.decode("utf-8") for query in batch[schema.QUERY])
+        )
         if limit is not None and len(queries) >= limit:
             break
     return list(queries)[:limit]

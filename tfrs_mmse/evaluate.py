@@ -43,16 +43,48 @@ BM25 = "bm25"
 def main(argv: Sequence[str] | None = None) -> None:
     """Parses the command line, evaluates, prints the result."""
     parser = argparse.ArgumentParser(
-        prog="python -m tfrs_mmse.evaluate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m tfrs_mmse.evaluate",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="examples the model was trained on")
-    parser.add_argument("--model-dir", type=Path, required=True, metavar="DIR", help="directory of the trained model")
-    parser.add_argument("--split", choices=schema.SPLITS, default=schema.TEST, help="default: %(default)s")
-    parser.add_argument("--run-output", type=Path, metavar="PREFIX", help="also write TREC run and qrels files")
-    parser.add_argument("--no-bm25", dest="bm25", action="store_false", help="leave the baseline out")
+    parser.add_argument(
+        "--data",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="examples the model was trained on",
+    )
+    parser.add_argument(
+        "--model-dir",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="directory of the trained model",
+    )
+    parser.add_argument(
+        "--split",
+        choices=schema.SPLITS,
+        default=schema.TEST,
+        help="default: %(default)s",
+    )
+    parser.add_argument(
+        "--run-output",
+        type=Path,
+        metavar="PREFIX",
+        help="also write TREC run and qrels files",
+    )
+    parser.add_argument(
+        "--no-bm25", dest="bm25", action="store_false", help="leave the baseline out"
+    )
     args = parser.parse_args(argv)
 
-    result = evaluate(args.data, args.model_dir, args.split, run_output=args.run_output, bm25=args.bm25)
+    result = evaluate(
+        args.data,
+        args.model_dir,
+        args.split,
+        run_output=args.run_output,
+        bm25=args.bm25,
+    )
     report = args.model_dir / schema.EVALUATION / f"{args.split}.json"
     report.parent.mkdir(parents=True, exist_ok=True)
     report.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
@@ -60,7 +92,12 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def evaluate(
-    data: Path, model_dir: Path, split: str, *, run_output: Path | None = None, bm25: bool = True
+    data: Path,
+    model_dir: Path,
+    split: str,
+    *,
+    run_output: Path | None = None,
+    bm25: bool = True,
 ) -> dict[str, Any]:
     """Retrieves for every query of a split and scores what was found.
 
@@ -82,14 +119,18 @@ def evaluate(
     trained = restore.load_trained(data, model_dir)
     qrels = relevance.read_qrels(data, split)
     queries = list(qrels)
-    if run_output is not None:  # now, so that a path that cannot be written fails before the long work
+    if (
+        run_output is not None
+    ):  # now, so that a path that cannot be written fails before the long work
         run_output.parent.mkdir(parents=True, exist_ok=True)
         trec.write_qrels(_with_suffix(run_output, "qrels"), qrels)
         trec.write_queries(_with_suffix(run_output, "queries.tsv"), queries)
 
     items = corpus.embed_items(trained, data)
     item_ids = items.item_id.tolist()
-    cli.say(f"searching {len(item_ids)} items for {len(queries)} queries with {trained.config.preset}")
+    cli.say(
+        f"searching {len(item_ids)} items for {len(queries)} queries with {trained.config.preset}"
+    )
     found = {trained.config.preset: _search_model(trained, items.embedding, queries)}
     if bm25:
         cli.say(f"searching {len(item_ids)} items for {len(queries)} queries with BM25")
@@ -97,7 +138,9 @@ def evaluate(
 
     judgements = metrics.Judgements(qrels, item_ids)
     if judgements.num_unknown:
-        cli.say(f"{judgements.num_unknown} judged items are not in the catalogue and count as not found")
+        cli.say(
+            f"{judgements.num_unknown} judged items are not in the catalogue and count as not found"
+        )
     if run_output is not None:
         for name, result in found.items():
             path = _with_suffix(run_output, "bm25.run" if name == BM25 else "run")
@@ -107,16 +150,23 @@ def evaluate(
         "num_queries": len(queries),
         "num_items": len(item_ids),
         "averaged_over": judgements.num_queries(),
-        "systems": {name: metrics.means(judgements.figures(result.index)) for name, result in found.items()},
+        "systems": {
+            name: metrics.means(judgements.figures(result.index))
+            for name, result in found.items()
+        },
     }
 
 
-def _search_model(trained: "Trained", item_embedding: "np.ndarray", queries: list[bytes]) -> "SearchResult":
+def _search_model(
+    trained: "Trained", item_embedding: "np.ndarray", queries: list[bytes]
+) -> "SearchResult":
     import numpy as np
 
     from tfrs_mmse import corpus, metrics, retrieval
 
-    query_embedding = corpus.embed_queries(trained, [query.decode("utf-8") for query in queries])
+    query_embedding = corpus.embed_queries(
+        trained, [query.decode("utf-8") for query in queries]
+    )
     if not (np.isfinite(item_embedding).all() and np.isfinite(query_embedding).all()):
         raise cli.CommandError(
             "expected finite embeddings from the model, got NaN or infinite values: its training diverged; train it "
@@ -125,7 +175,9 @@ def _search_model(trained: "Trained", item_embedding: "np.ndarray", queries: lis
     return retrieval.top_k(query_embedding, item_embedding, metrics.DEPTH)
 
 
-def _search_bm25(data: Path, queries: list[bytes], item_ids: list[bytes]) -> "SearchResult":
+def _search_bm25(
+    data: Path, queries: list[bytes], item_ids: list[bytes]
+) -> "SearchResult":
     from tfrs_mmse import bm25, metrics
 
     return bm25.BM25(bm25.read_texts(data, item_ids)).search(queries, metrics.DEPTH)

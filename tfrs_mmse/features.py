@@ -7,12 +7,19 @@ import tensorflow as tf
 
 from tfrs_mmse import schema, text
 
+_NO_ENTRY = "\n"  # stands in an empty vocabulary, which TensorFlow's tables refuse; no token or value holds it
 
-def read_vocabularies(directory: Path, grains: Sequence[schema.Grain]) -> dict[str, list[str]]:
-    """Reads `vocab/GRAIN.txt` of an examples' or model's directory: entries by grain name, in the order of their ids."""
+
+def read_vocabularies(
+    directory: Path, grains: Sequence[schema.Grain]
+) -> dict[str, list[str]]:
+    """Reads `vocab/GRAIN.txt` of an examples' directory: entries by grain name, in the order of their ids."""
     folder = directory / schema.VOCABULARY_DIR
     # Not splitlines(), which would also split at the rarer Unicode line breaks.
-    return {g.name: (folder / f"{g.name}.txt").read_text(encoding="utf-8").split("\n")[:-1] for g in grains}
+    return {
+        g.name: (folder / f"{g.name}.txt").read_text(encoding="utf-8").split("\n")[:-1]
+        for g in grains
+    }
 
 
 class Featurizer(tf.Module):
@@ -22,7 +29,9 @@ class Featurizer(tf.Module):
     inner bucket boundaries, ascending: id n means that n - 1 boundaries are <= the value, and id 0 that it is missing.
     """
 
-    def __init__(self, spec: schema.FeatureSpec, vocabularies: Mapping[str, Sequence[str]]) -> None:
+    def __init__(
+        self, spec: schema.FeatureSpec, vocabularies: Mapping[str, Sequence[str]]
+    ) -> None:
         """Builds the lookup tables.
 
         Args:
@@ -36,12 +45,16 @@ class Featurizer(tf.Module):
         for grain in spec.grains:
             entries = list(vocabularies[grain.name])
             if grain.kind is schema.GrainKind.NUMBER:
-                self._boundaries[grain.name] = tf.constant([float(entry) for entry in entries], tf.float32)
+                self._boundaries[grain.name] = tf.constant(
+                    [float(entry) for entry in entries], tf.float32
+                )
             else:
-                keys = tf.constant(entries, tf.string, shape=[len(entries)])
-                ids = tf.range(1, len(entries) + 1, dtype=tf.int64)
+                keys = tf.constant(entries or [_NO_ENTRY], tf.string)
+                ids = tf.range(1, tf.size(keys, tf.int64) + 1)
                 initializer = tf.lookup.KeyValueTensorInitializer(keys, ids)
-                self._tables[grain.name] = tf.lookup.StaticHashTable(initializer, default_value=0)
+                self._tables[grain.name] = tf.lookup.StaticHashTable(
+                    initializer, default_value=0
+                )
 
     def query(self, query: tf.Tensor) -> dict[str, tf.RaggedTensor]:
         """Ids of each text grain, int64 [B, (tokens)], by grain name.
@@ -52,14 +65,18 @@ class Featurizer(tf.Module):
         tokens = text.words(text.fold(query), max_words=self.spec.max_query_words)
         return self._lookup_text(tokens)
 
-    def items(self, fields: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor | tf.RaggedTensor]:
+    def items(
+        self, fields: Mapping[str, tf.Tensor]
+    ) -> dict[str, tf.Tensor | tf.RaggedTensor]:
         """Ids of every grain by grain name: int64 [B, (tokens)] for text, int64 [B] for an attribute.
 
         Args:
             fields: For each text field and categorical column a [B] string tensor (`""` where it is missing), for
                 each number column a [B] float32 tensor (NaN where it is missing).
         """
-        joined = tf.strings.join([fields[name] for name in self.spec.text_fields], separator="\n")
+        joined = tf.strings.join(
+            [fields[name] for name in self.spec.text_fields], separator="\n"
+        )
         tokens = text.words(text.fold(joined), max_words=self.spec.max_item_words)
         ids: dict[str, tf.Tensor | tf.RaggedTensor] = dict(self._lookup_text(tokens))
         for grain in self.spec.attribute_grains:
@@ -70,21 +87,36 @@ class Featurizer(tf.Module):
         """The raw fields that `items` takes, as tensor specs with batch dimension None."""
         dtypes = dict.fromkeys(self.spec.text_fields, tf.string)
         for grain in self.spec.attribute_grains:
-            dtypes[grain.name] = tf.float32 if grain.kind is schema.GrainKind.NUMBER else tf.string
-        return {name: tf.TensorSpec([None], dtype, name=name) for name, dtype in dtypes.items()}
+            dtypes[grain.name] = (
+                tf.float32 if grain.kind is schema.GrainKind.NUMBER else tf.string
+            )
+        return {
+            name: tf.TensorSpec([None], dtype, name=name)
+            for name, dtype in dtypes.items()
+        }
 
     def _lookup_text(self, tokens: tf.RaggedTensor) -> dict[str, tf.RaggedTensor]:
         grains = text.text_grains(tokens)
         names = [g.name for g in self.spec.text_grains]
-        return {name: tf.ragged.map_flat_values(self._tables[name].lookup, grains[name]) for name in names}
+        return {
+            name: tf.ragged.map_flat_values(self._tables[name].lookup, grains[name])
+            for name in names
+        }
 
     def _lookup_attribute(self, grain: schema.Grain, values: tf.Tensor) -> tf.Tensor:
         if grain.kind is schema.GrainKind.CATEGORICAL:
             return self._tables[grain.name].lookup(attribute_key(values))
-        buckets = tf.searchsorted(self._boundaries[grain.name], values, side="right", out_type=tf.int64) + 1
+        buckets = (
+            tf.searchsorted(
+                self._boundaries[grain.name], values, side="right", out_type=tf.int64
+            )
+            + 1
+        )
         return tf.where(tf.math.is_nan(values), tf.zeros_like(buckets), buckets)
 
 
 def attribute_key(values: tf.Tensor) -> tf.Tensor:
     """The vocabulary key of categorical values: folded, with white space trimmed and squeezed. [B] -> [B] strings."""
-    return tf.strings.strip(tf.strings.regex_replace(text.fold(values), r"[\p{Z}\p{C}]+", " "))
+    return tf.strings.strip(
+        tf.strings.regex_replace(text.fold(values), r"[\p{Z}\p{C}]+", " ")
+    )

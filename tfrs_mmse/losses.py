@@ -6,7 +6,9 @@ ability, and gives no formula. The formulas here are our reading.
 
 import tensorflow as tf
 
-_MASKED = tf.float32.min / 2  # exp() of it is exactly 0, and a difference of two of it is still finite
+_MASKED = (
+    tf.float32.min / 2
+)  # exp() of it is exactly 0, and a difference of two of it is still finite
 
 
 def sampled_softmax_loss(
@@ -45,7 +47,9 @@ def sampled_softmax_loss(
     return tf.nn.softplus(tf.gather(log_sum, row) - positive_score / temperature)
 
 
-def pairwise_logistic_loss(score: tf.Tensor, level: tf.Tensor, *, temperature: float) -> tf.Tensor:
+def pairwise_logistic_loss(
+    score: tf.Tensor, level: tf.Tensor, *, temperature: float
+) -> tf.Tensor:
     r"""Inside one request, an item of a higher level should score above one of a lower level.
 
         loss_r = mean over pairs (i, j) with level_i > level_j of log(1 + exp(-(s_i - s_j) / t))

@@ -46,7 +46,13 @@ class Judgements:
         rows = {item_id: row for row, item_id in enumerate(item_ids)}
         # Items that the corpus lacks get rows beyond it, which no result can hold.
         self._judged = [
-            np.array([(rows.setdefault(item_id, len(rows)), level) for item_id, level in levels.items()], np.float64)
+            np.array(
+                [
+                    (rows.setdefault(item_id, len(rows)), level)
+                    for item_id, level in levels.items()
+                ],
+                np.float64,
+            )
             for levels in qrels.values()
         ]
         self.num_unknown = len(rows) - len(item_ids)
@@ -56,7 +62,10 @@ class Judgements:
 
     def num_queries(self) -> dict[str, int]:
         """For each segment the number of queries with a relevant item, which its means are over."""
-        return {name: int(self._has_relevant(level).sum()) for name, (level, _) in SEGMENTS.items()}
+        return {
+            name: int(self._has_relevant(level).sum())
+            for name, (level, _) in SEGMENTS.items()
+        }
 
     def figures(self, index: np.ndarray) -> Figures:
         """Every figure of every query.
@@ -65,11 +74,21 @@ class Judgements:
             index: [Q, k] rows of the results, best first, -1 after the last one.
         """
         if len(index) != len(self):
-            raise ValueError(f"index must have one row for each of {len(self)} queries, got {len(index)}")
-        names = {s: [_ranx_name(figure, level) for figure in figures] for s, (level, figures) in SEGMENTS.items()}
+            raise ValueError(
+                f"index must have one row for each of {len(self)} queries, got {len(index)}"
+            )
+        names = {
+            s: [_ranx_name(figure, level) for figure in figures]
+            for s, (level, figures) in SEGMENTS.items()
+        }
         wanted = sorted({name for segment in names.values() for name in segment})
-        blocks = [self._figures(index, first, wanted) for first in range(0, len(index), _QUERY_BLOCK)]
-        values = {name: np.concatenate([block[name] for block in blocks]) for name in wanted}
+        blocks = [
+            self._figures(index, first, wanted)
+            for first in range(0, len(index), _QUERY_BLOCK)
+        ]
+        values = {
+            name: np.concatenate([block[name] for block in blocks]) for name in wanted
+        }
         return {
             segment: {
                 figure: np.where(self._has_relevant(level), values[name], np.nan)
@@ -78,7 +97,9 @@ class Judgements:
             for segment, (level, figures) in SEGMENTS.items()
         }
 
-    def _figures(self, index: np.ndarray, first: int, wanted: list[str]) -> dict[str, np.ndarray]:
+    def _figures(
+        self, index: np.ndarray, first: int, wanted: list[str]
+    ) -> dict[str, np.ndarray]:
         rows = slice(first, first + _QUERY_BLOCK)
         judged = self._judged[rows]
         # ranx takes [queries, items, (id, grade or score)], results best first and judgements with the highest grade
@@ -96,7 +117,10 @@ class Judgements:
 
 def means(figures: Figures) -> dict[str, dict[str, float | None]]:
     """Each figure's mean over the queries that have it, to six digits; None where no query has."""
-    return {s: {name: _mean(values) for name, values in segment.items()} for s, segment in figures.items()}
+    return {
+        s: {name: _mean(values) for name, values in segment.items()}
+        for s, segment in figures.items()
+    }
 
 
 def _mean(values: np.ndarray) -> float | None:

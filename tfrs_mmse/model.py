@@ -26,7 +26,12 @@ class TwoTowerModel(tfrs.Model):
     """
 
     def __init__(
-        self, spec: schema.FeatureSpec, config: TrainConfig, *, num_items: int, num_steps: int | None = None
+        self,
+        spec: schema.FeatureSpec,
+        config: TrainConfig,
+        *,
+        num_items: int,
+        num_steps: int | None = None,
     ) -> None:
         """Builds towers and tasks.
 
@@ -39,7 +44,9 @@ class TwoTowerModel(tfrs.Model):
         super().__init__()
         grains = config.chosen_grains(spec)
         tokens = {
-            g.name: TokenEmbedding(g, config.embedding_dim, config.initial_scale, config.seed)
+            g.name: TokenEmbedding(
+                g, config.embedding_dim, config.initial_scale, config.seed
+            )
             for g in grains
             if g.kind is schema.GrainKind.TEXT
         }

@@ -3,7 +3,9 @@
 import tensorflow as tf
 
 
-def is_known_positive(candidate_key: tf.Tensor, positive_key: tf.RaggedTensor) -> tf.Tensor:
+def is_known_positive(
+    candidate_key: tf.Tensor, positive_key: tf.RaggedTensor
+) -> tf.Tensor:
     """Marks candidates that their query is known to have clicked or ordered, in whatever request.
 
     Args:
@@ -24,12 +26,16 @@ def is_known_positive(candidate_key: tf.Tensor, positive_key: tf.RaggedTensor) -
     columns = tf.boolean_mask(tf.gather(ordered, at), is_there)
     shape = tf.stack([tf.cast(positive_key.nrows(), tf.int32), num_unique])
     hits = tf.tensor_scatter_nd_update(
-        tf.zeros(shape, tf.bool), tf.stack([rows, columns], axis=1), tf.ones_like(rows, tf.bool)
+        tf.zeros(shape, tf.bool),
+        tf.stack([rows, columns], axis=1),
+        tf.ones_like(rows, tf.bool),
     )
     return tf.gather(hits, column, axis=1)
 
 
-def is_own_item(request: tf.Tensor, num_requests: tf.Tensor, num_candidates: tf.Tensor) -> tf.Tensor:
+def is_own_item(
+    request: tf.Tensor, num_requests: tf.Tensor, num_candidates: tf.Tensor
+) -> tf.Tensor:
     """Marks the candidates that a query's own request showed; the ranking loss compares those.
 
     Args:
@@ -41,12 +47,18 @@ def is_own_item(request: tf.Tensor, num_requests: tf.Tensor, num_candidates: tf.
         [B, num_candidates] bool.
     """
     request = tf.cast(request, tf.int32)
-    owner = tf.pad(request, [[0, num_candidates - tf.size(request)]], constant_values=-1)
+    owner = tf.pad(
+        request, [[0, num_candidates - tf.size(request)]], constant_values=-1
+    )
     return tf.range(num_requests)[:, None] == owner[None, :]
 
 
 def log_expected_count(
-    log_probability: tf.Tensor, *, num_in_batch: tf.Tensor, num_uniform: int, num_items: int
+    log_probability: tf.Tensor,
+    *,
+    num_in_batch: tf.Tensor,
+    num_uniform: int,
+    num_items: int,
 ) -> tf.Tensor:
     """Log of how often each candidate is expected among in-batch and uniform candidates taken together.
 

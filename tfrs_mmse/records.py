@@ -14,7 +14,9 @@ import tensorflow as tf
 from tfrs_mmse import schema
 from tfrs_mmse.streams import stream_files
 
-Ids = Mapping[str, tf.Tensor | tf.RaggedTensor]  # by grain: int64 [B, (tokens)] for text, int64 [B] for an attribute
+Ids = Mapping[
+    str, tf.Tensor | tf.RaggedTensor
+]  # by grain: int64 [B, (tokens)] for text, int64 [B] for an attribute
 
 
 class Items(NamedTuple):
@@ -76,14 +78,21 @@ def parse_requests(serialized: tf.Tensor, spec: schema.FeatureSpec) -> Requests:
         schema.QUERY_POSITIVES: tf.io.RaggedFeature(tf.string),
         schema.LEVEL: tf.io.RaggedFeature(tf.int64),
         schema.POSITION: tf.io.RaggedFeature(tf.int64),
-        **{schema.query_feature(g.name): tf.io.RaggedFeature(tf.int64) for g in spec.text_grains},
+        **{
+            schema.query_feature(g.name): tf.io.RaggedFeature(tf.int64)
+            for g in spec.text_grains
+        },
         **_item_features(spec),
     }
     parsed = _parse(serialized, features)
     item_id = parsed[schema.ITEM_ID]
     return Requests(
-        query_ids={g.name: parsed[schema.query_feature(g.name)] for g in spec.text_grains},
-        positive_key=tf.ragged.map_flat_values(item_key, parsed[schema.QUERY_POSITIVES]),
+        query_ids={
+            g.name: parsed[schema.query_feature(g.name)] for g in spec.text_grains
+        },
+        positive_key=tf.ragged.map_flat_values(
+            item_key, parsed[schema.QUERY_POSITIVES]
+        ),
         items=_items(parsed, spec),
         request=item_id.value_rowids(),
         level=tf.cast(parsed[schema.LEVEL].flat_values, tf.int32),
@@ -95,11 +104,21 @@ def parse_catalogue(serialized: tf.Tensor, spec: schema.FeatureSpec) -> Catalogu
     """Parses item records: [B] serialized `tf.train.Example`."""
     features = {**_item_features(spec), schema.TITLE: tf.io.RaggedFeature(tf.string)}
     parsed = _parse(serialized, features)
-    return Catalogue(_items(parsed, spec), parsed[schema.ITEM_ID].flat_values, parsed[schema.TITLE].flat_values)
+    return Catalogue(
+        _items(parsed, spec),
+        parsed[schema.ITEM_ID].flat_values,
+        parsed[schema.TITLE].flat_values,
+    )
 
 
 def request_batches(
-    data: Path, spec: schema.FeatureSpec, split: str, *, batch_size: int, seed: int, epochs: range
+    data: Path,
+    spec: schema.FeatureSpec,
+    split: str,
+    *,
+    batch_size: int,
+    seed: int,
+    epochs: range,
 ) -> tf.data.Dataset:
     """Passes over a split's requests, each in an order of its own that depends on the seed and the epoch's number.
 
@@ -118,12 +137,23 @@ def request_batches(
     """
     files = stream_files(data, split)
 
-    passes = [_shuffled(files, seed * 1_000_003 + epoch, buffer_size=16 * batch_size) for epoch in epochs]
-    batches = functools.reduce(tf.data.Dataset.concatenate, [records.batch(batch_size) for records in passes])
-    return batches.map(lambda s: parse_requests(s, spec), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    passes = [
+        _shuffled(files, seed * 1_000_003 + epoch, buffer_size=16 * batch_size)
+        for epoch in epochs
+    ]
+    batches = functools.reduce(
+        tf.data.Dataset.concatenate, [records.batch(batch_size) for records in passes]
+    )
+    return batches.map(
+        lambda s: parse_requests(s, spec),
+        num_parallel_calls=tf.data.AUTOTUNE,
+        deterministic=True,
+    )
 
 
-def random_item_batches(data: Path, spec: schema.FeatureSpec, *, batch_size: int, seed: int) -> tf.data.Dataset:
+def random_item_batches(
+    data: Path, spec: schema.FeatureSpec, *, batch_size: int, seed: int
+) -> tf.data.Dataset:
     """Endless batches of catalogue items; every item comes once before any comes again, each time in another order.
 
     One such stream must last the whole training: started anew for each epoch, it would never get past the beginning
@@ -140,17 +170,29 @@ def random_item_batches(data: Path, spec: schema.FeatureSpec, *, batch_size: int
     """
     files = stream_files(data, schema.ITEMS)
     # Both shuffles draw anew in every pass, by default.
-    batches = _shuffled(files, seed, buffer_size=16 * batch_size).repeat().batch(batch_size)
+    batches = (
+        _shuffled(files, seed, buffer_size=16 * batch_size).repeat().batch(batch_size)
+    )
     return batches.map(
-        lambda s: parse_catalogue(s, spec).items, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
+        lambda s: parse_catalogue(s, spec).items,
+        num_parallel_calls=tf.data.AUTOTUNE,
+        deterministic=True,
     )
 
 
-def catalogue_batches(data: Path, spec: schema.FeatureSpec, *, batch_size: int) -> tf.data.Dataset:
+def catalogue_batches(
+    data: Path, spec: schema.FeatureSpec, *, batch_size: int
+) -> tf.data.Dataset:
     """One pass over the catalogue, in the order of the files: a dataset of `Catalogue`."""
-    records = tf.data.TFRecordDataset(stream_files(data, schema.ITEMS), compression_type="GZIP")
+    records = tf.data.TFRecordDataset(
+        stream_files(data, schema.ITEMS), compression_type="GZIP"
+    )
     batches = records.batch(batch_size)
-    return batches.map(lambda s: parse_catalogue(s, spec), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    return batches.map(
+        lambda s: parse_catalogue(s, spec),
+        num_parallel_calls=tf.data.AUTOTUNE,
+        deterministic=True,
+    )
 
 
 def item_key(item_id: tf.Tensor) -> tf.Tensor:
@@ -160,7 +202,11 @@ def item_key(item_id: tf.Tensor) -> tf.Tensor:
 
 def no_items(like: Items) -> Items:
     """An empty batch of items with the grains of `like`."""
-    return Items(like.key[:0], {grain: ids[:0] for grain, ids in like.ids.items()}, like.log_probability[:0])
+    return Items(
+        like.key[:0],
+        {grain: ids[:0] for grain, ids in like.ids.items()},
+        like.log_probability[:0],
+    )
 
 
 def _shuffled(files: list[str], seed: int, *, buffer_size: int) -> tf.data.Dataset:
@@ -178,19 +224,26 @@ def _item_features(spec: schema.FeatureSpec) -> dict[str, tf.io.RaggedFeature]:
     features = {
         schema.ITEM_ID: tf.io.RaggedFeature(tf.string),
         schema.LOG_PROBABILITY: tf.io.RaggedFeature(tf.float32),
-        **{schema.item_feature(g.name): tf.io.RaggedFeature(tf.int64) for g in spec.attribute_grains},
+        **{
+            schema.item_feature(g.name): tf.io.RaggedFeature(tf.int64)
+            for g in spec.attribute_grains
+        },
     }
     for grain in spec.text_grains:
         features[schema.item_feature(grain.name)] = tf.io.RaggedFeature(
             tf.int64,
             value_key=schema.item_feature(grain.name),
-            partitions=[tf.io.RaggedFeature.RowLengths(schema.item_lengths(grain.name))],
+            partitions=[
+                tf.io.RaggedFeature.RowLengths(schema.item_lengths(grain.name))
+            ],
             row_splits_dtype=tf.int64,
         )
     return features
 
 
-def _parse(serialized: tf.Tensor, features: dict[str, tf.io.RaggedFeature]) -> dict[str, tf.RaggedTensor]:
+def _parse(
+    serialized: tf.Tensor, features: dict[str, tf.io.RaggedFeature]
+) -> dict[str, tf.RaggedTensor]:
     features = {k: f._replace(row_splits_dtype=tf.int64) for k, f in features.items()}
     return tf.io.parse_example(serialized, features)
 
@@ -198,7 +251,9 @@ def _parse(serialized: tf.Tensor, features: dict[str, tf.io.RaggedFeature]) -> d
 def _items(parsed: Mapping[str, tf.RaggedTensor], spec: schema.FeatureSpec) -> Items:
     ids: dict[str, tf.Tensor | tf.RaggedTensor] = {}
     for grain in spec.text_grains:
-        ids[grain.name] = parsed[schema.item_feature(grain.name)].values  # [B, (M), (T)] -> [N, (T)]
+        ids[grain.name] = parsed[
+            schema.item_feature(grain.name)
+        ].values  # [B, (M), (T)] -> [N, (T)]
     for grain in spec.attribute_grains:
         ids[grain.name] = parsed[schema.item_feature(grain.name)].flat_values
     return Items(

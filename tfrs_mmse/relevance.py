@@ -32,7 +32,11 @@ def deepest_levels(requests: Iterable[Request]) -> Qrels:
         levels = qrels.setdefault(request.query, {})
         for item_id, level in zip(request.item_id, request.level, strict=True):
             levels[item_id] = max(levels.get(item_id, level), level)
-    return {query: dict(sorted(qrels[query].items())) for query in sorted(qrels) if qrels[query]}
+    return {
+        query: dict(sorted(qrels[query].items()))
+        for query in sorted(qrels)
+        if qrels[query]
+    }
 
 
 def read_qrels(data: Path, split: str) -> Qrels:
@@ -42,7 +46,11 @@ def read_qrels(data: Path, split: str) -> Qrels:
         CommandError: there is no such split, it cannot be read, or nobody clicked or ordered anything in it.
     """
     qrels = deepest_levels(_read_requests(data, split))
-    if not any(level >= schema.Level.CLICKED for levels in qrels.values() for level in levels.values()):
+    if not any(
+        level >= schema.Level.CLICKED
+        for levels in qrels.values()
+        for level in levels.values()
+    ):
         raise CommandError(
             f"expected clicked or ordered items in the split {split!r} of {data}, but none of its {len(qrels)} queries "
             "has any: nothing can be evaluated; write examples whose split holds clicks"
@@ -57,5 +65,7 @@ def _read_requests(data: Path, split: str) -> Iterator[Request]:
         schema.LEVEL: tf.io.RaggedFeature(tf.int64),
     }
     for batch in streams.read_columns(data, split, features):
-        for query, item_id, level in zip(batch[schema.QUERY], batch[schema.ITEM_ID], batch[schema.LEVEL], strict=True):
+        for query, item_id, level in zip(
+            batch[schema.QUERY], batch[schema.ITEM_ID], batch[schema.LEVEL], strict=True
+        ):
             yield Request(query, item_id.tolist(), level.tolist())

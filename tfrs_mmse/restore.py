@@ -43,13 +43,19 @@ def load_trained(data: Path, model_dir: Path) -> Trained:
     saved = read_run(model_dir)
     check_fits(saved, manifest, model_dir, data)
     config = TrainConfig.from_dict(saved["config"])
-    featurizer = Featurizer(manifest.features, read_vocabularies(data, manifest.features.grains))
+    featurizer = Featurizer(
+        manifest.features, read_vocabularies(data, manifest.features.grains)
+    )
     model = TwoTowerModel(manifest.features, config, num_items=manifest.num_items)
     checkpoint = tf.train.latest_checkpoint(str(model_dir / schema.CHECKPOINTS))
     if checkpoint is None:
-        raise CommandError(f"{model_dir} holds no checkpoint yet: let `python -m tfrs_mmse.train` finish an epoch")
+        raise CommandError(
+            f"{model_dir} holds no checkpoint yet: let `python -m tfrs_mmse.train` finish an epoch"
+        )
     build(model, featurizer)
-    tf.train.Checkpoint(model=model).restore(checkpoint).assert_existing_objects_matched().expect_partial()
+    tf.train.Checkpoint(model=model).restore(
+        checkpoint
+    ).assert_existing_objects_matched().expect_partial()
     return Trained(config, manifest, featurizer, model)
 
 
@@ -60,7 +66,8 @@ def read_run(model_dir: Path) -> dict[str, Any]:
         CommandError: there is none, or it is of another format version.
     """
     return schema.read_versioned_json(
-        model_dir / schema.CONFIG, wanted="a model directory written by `python -m tfrs_mmse.train`"
+        model_dir / schema.CONFIG,
+        wanted="a model directory written by `python -m tfrs_mmse.train`",
     )
 
 
@@ -74,7 +81,9 @@ def run_description(config: TrainConfig, manifest: schema.Manifest) -> dict[str,
     }
 
 
-def check_fits(saved: dict[str, Any], manifest: schema.Manifest, model_dir: Path, data: Path) -> None:
+def check_fits(
+    saved: dict[str, Any], manifest: schema.Manifest, model_dir: Path, data: Path
+) -> None:
     """Refuses a model and examples whose ids mean different things.
 
     Raises:
@@ -95,7 +104,9 @@ def check_fits(saved: dict[str, Any], manifest: schema.Manifest, model_dir: Path
 def build(model: TwoTowerModel, featurizer: Featurizer) -> None:
     """Creates every variable of the model by embedding one query and one item."""
     fields = {
-        name: tf.zeros([1], spec.dtype) if spec.dtype != tf.string else tf.constant(["a"])
+        name: tf.zeros([1], spec.dtype)
+        if spec.dtype != tf.string
+        else tf.constant(["a"])
         for name, spec in featurizer.item_signature().items()
     }
     model.query_embedding(featurizer.query(tf.constant(["a"])))

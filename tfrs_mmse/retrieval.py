@@ -45,14 +45,18 @@ def top_k(
     _check(query_embedding, item_embedding, k)
     num_queries, num_items = len(query_embedding), len(item_embedding)
     k = min(k, num_items)
-    result = SearchResult(np.empty((num_queries, k), np.int32), np.empty((num_queries, k), np.float32))
+    result = SearchResult(
+        np.empty((num_queries, k), np.int32), np.empty((num_queries, k), np.float32)
+    )
     for first_query in range(0, num_queries, query_block):
         rows = slice(first_query, first_query + query_block)
         query = query_embedding[rows]
         best = np.empty((len(query), 0), np.int64)
         for first_item in range(0, num_items, item_block):
             scores = query @ item_embedding[first_item : first_item + item_block].T
-            best = _largest(np.concatenate([best, _keys(scores, first_item)], axis=1), k)
+            best = _largest(
+                np.concatenate([best, _keys(scores, first_item)], axis=1), k
+            )
         result.index[rows], result.score[rows] = _decode(np.sort(best, axis=1)[:, ::-1])
     return result
 
@@ -82,7 +86,11 @@ def ordinals(scores: np.ndarray) -> np.ndarray:
 
 def from_ordinals(numbers: np.ndarray) -> np.ndarray:
     """The float32 values with these numbers: int32 -> float32."""
-    return np.where(numbers < 0, np.int32(-(2**31)) - numbers, numbers).astype(np.int32).view(np.float32)
+    return (
+        np.where(numbers < 0, np.int32(-(2**31)) - numbers, numbers)
+        .astype(np.int32)
+        .view(np.float32)
+    )
 
 
 def _keys(scores: np.ndarray, first_index: int) -> np.ndarray:
@@ -96,7 +104,9 @@ def _keys(scores: np.ndarray, first_index: int) -> np.ndarray:
 
 def _decode(keys: np.ndarray) -> SearchResult:
     index = _MAX_INDEX - (keys & np.int64(2**32 - 1))
-    return SearchResult(index.astype(np.int32), from_ordinals((keys >> 32).astype(np.int32)))
+    return SearchResult(
+        index.astype(np.int32), from_ordinals((keys >> 32).astype(np.int32))
+    )
 
 
 def _largest(keys: np.ndarray, k: int) -> np.ndarray:
@@ -106,14 +116,21 @@ def _largest(keys: np.ndarray, k: int) -> np.ndarray:
 
 
 def _check(query_embedding: np.ndarray, item_embedding: np.ndarray, k: int) -> None:
-    if query_embedding.ndim != 2 or item_embedding.ndim != 2 or query_embedding.shape[1] != item_embedding.shape[1]:
+    if (
+        query_embedding.ndim != 2
+        or item_embedding.ndim != 2
+        or query_embedding.shape[1] != item_embedding.shape[1]
+    ):
         raise ValueError(
             "query_embedding and item_embedding must be [Q, D] and [N, D], "
             f"got shapes {query_embedding.shape} and {item_embedding.shape}"
         )
     if k < 1:
         raise ValueError(f"k must be positive, got {k}")
-    for name, embedding in (("query_embedding", query_embedding), ("item_embedding", item_embedding)):
+    for name, embedding in (
+        ("query_embedding", query_embedding),
+        ("item_embedding", item_embedding),
+    ):
         # The extremes of an array with NaN are NaN; np.isfinite(embedding) would take memory for every element.
         if embedding.size and not np.isfinite([embedding.min(), embedding.max()]).all():
             raise ValueError(f"{name} must be finite, got NaN or infinite values")

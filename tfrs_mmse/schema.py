@@ -79,7 +79,9 @@ class GrainKind(enum.StrEnum):
     """Where a grain's ids come from."""
 
     TEXT = "text"  # query text and item text, through one vocabulary; id 0 is every unknown token
-    CATEGORICAL = "categorical"  # an item's folded attribute; id 0 is a missing or rare value
+    CATEGORICAL = (
+        "categorical"  # an item's folded attribute; id 0 is a missing or rare value
+    )
     NUMBER = "number"  # an item's attribute by quantile; id 0 is a missing value
 
 
@@ -127,7 +129,10 @@ class FeatureSpec:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
-        grains = tuple(Grain(name=g["name"], kind=GrainKind(g["kind"]), size=g["size"]) for g in values["grains"])
+        grains = tuple(
+            Grain(name=g["name"], kind=GrainKind(g["kind"]), size=g["size"])
+            for g in values["grains"]
+        )
         return cls(
             text_fields=tuple(values["text_fields"]),
             grains=grains,
@@ -169,7 +174,10 @@ class Manifest:
         Raises:
             CommandError: there is none, it is not JSON, or it is of another format version.
         """
-        values = read_versioned_json(directory / MANIFEST, wanted="examples written by `python -m beam.preprocess`")
+        values = read_versioned_json(
+            directory / MANIFEST,
+            wanted="examples written by `python -m beam.preprocess`",
+        )
         del values["format_version"]
         return cls(**{**values, "features": FeatureSpec.from_dict(values["features"])})
 
@@ -184,7 +192,9 @@ def read_versioned_json(path: Path, *, wanted: str) -> dict[str, Any]:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise CommandError(f"expected {wanted} in {path.parent}, but there is no {path.name}") from None
+        raise CommandError(
+            f"expected {wanted} in {path.parent}, but there is no {path.name}"
+        ) from None
     except ValueError as e:
         raise CommandError(f"{path} is not valid JSON ({e}); write it anew") from None
     found = values.get("format_version")

@@ -26,8 +26,12 @@ def stream_files(data: Path, stream: str) -> list[str]:
         CommandError: there is no directory or no shard, some are missing, or two sets of shards lie side by side.
     """
     if not data.is_dir():
-        raise CommandError(f"expected a directory of examples, but {data} is none; write it with `beam.preprocess`")
-    shards: dict[int, dict[int, Path]] = {}  # by the number of shards that the name promises, then by the shard
+        raise CommandError(
+            f"expected a directory of examples, but {data} is none; write it with `beam.preprocess`"
+        )
+    shards: dict[
+        int, dict[int, Path]
+    ] = {}  # by the number of shards that the name promises, then by the shard
     for path in data.glob(f"{stream}-*-of-*.tfrecord.gz"):
         if match := _SHARD.fullmatch(path.name.removeprefix(stream)):
             shards.setdefault(int(match[2]), {})[int(match[1])] = path
@@ -42,9 +46,15 @@ def stream_files(data: Path, stream: str) -> list[str]:
             f"expected one set of {stream!r} shards in {data}, but found {counts}; remove those of the older run"
         )
     [(count, by_number)] = shards.items()
-    missing = [f"{stream}-{i:05d}-of-{count:05d}.tfrecord.gz" for i in range(count) if i not in by_number]
+    missing = [
+        f"{stream}-{i:05d}-of-{count:05d}.tfrecord.gz"
+        for i in range(count)
+        if i not in by_number
+    ]
     if missing or len(by_number) != count:
-        named = ", ".join(missing[:3]) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")
+        named = ", ".join(missing[:3]) + (
+            f" and {len(missing) - 3} more" if len(missing) > 3 else ""
+        )
         raise CommandError(
             f"expected {count} shards of {stream!r} in {data}, found {len(by_number)}: {named or 'too many'} missing; "
             "run `beam.preprocess` again"
@@ -52,7 +62,9 @@ def stream_files(data: Path, stream: str) -> list[str]:
     return [str(by_number[i]) for i in range(count)]
 
 
-def read_columns(data: Path, stream: str, features: Mapping[str, Any]) -> Iterator[dict[str, Sequence[Any]]]:
+def read_columns(
+    data: Path, stream: str, features: Mapping[str, Any]
+) -> Iterator[dict[str, Sequence[Any]]]:
     """Some features of every record of a stream, in the order of shards and records, by batches.
 
     Args:
@@ -70,14 +82,20 @@ def read_columns(data: Path, stream: str, features: Mapping[str, Any]) -> Iterat
     """
     import tensorflow as tf  # here, so that naming the files needs none
 
-    records = tf.data.TFRecordDataset(stream_files(data, stream), compression_type="GZIP").batch(1024)
-    parsed = records.map(lambda batch: tf.io.parse_example(batch, dict(features)), num_parallel_calls=2).prefetch(2)
+    records = tf.data.TFRecordDataset(
+        stream_files(data, stream), compression_type="GZIP"
+    ).batch(1024)
+    parsed = records.map(
+        lambda batch: tf.io.parse_example(batch, dict(features)), num_parallel_calls=2
+    ).prefetch(2)
     try:
         for batch in parsed:
             yield {name: _rows(values) for name, values in batch.items()}
     except (tf.errors.DataLossError, tf.errors.InvalidArgumentError) as e:
         reason = e.message.split("\n")[0]
-        raise CommandError(f"cannot read the {stream!r} records in {data} ({reason}); write them anew") from None
+        raise CommandError(
+            f"cannot read the {stream!r} records in {data} ({reason}); write them anew"
+        ) from None
 
 
 def _rows(values: Any) -> Sequence[Any]:

@@ -47,7 +47,9 @@ class LevelRetrieval(tf.keras.layers.Layer, tfrs.tasks.Task):
         """
         config = self._config
         key = tf.concat([requests.items.key, random_items.key], axis=0)
-        log_probability = tf.concat([requests.items.log_probability, random_items.log_probability], axis=0)
+        log_probability = tf.concat(
+            [requests.items.log_probability, random_items.log_probability], axis=0
+        )
         candidates = tf.concat([item_embedding, random_embedding], axis=0)
         score = tf.linalg.matmul(query_embedding, candidates, transpose_b=True)
 
@@ -77,7 +79,9 @@ class LevelRetrieval(tf.keras.layers.Layer, tfrs.tasks.Task):
         )
         is_ordered = tf.gather(requests.level, positive) == schema.Level.ORDERED
         weight = tf.where(is_ordered, config.ordered_weight, config.clicked_weight)
-        return tf.math.divide_no_nan(tf.reduce_sum(weight * losses), tf.reduce_sum(weight))
+        return tf.math.divide_no_nan(
+            tf.reduce_sum(weight * losses), tf.reduce_sum(weight)
+        )
 
 
 class LevelRanking(tf.keras.layers.Layer, tfrs.tasks.Task):
@@ -90,7 +94,9 @@ class LevelRanking(tf.keras.layers.Layer, tfrs.tasks.Task):
         super().__init__(name="ranking")
         self._temperature = config.ranking_temperature
 
-    def call(self, query_embedding: tf.Tensor, item_embedding: tf.Tensor, requests: Requests) -> tf.Tensor:
+    def call(
+        self, query_embedding: tf.Tensor, item_embedding: tf.Tensor, requests: Requests
+    ) -> tf.Tensor:
         """The mean loss of the requests.
 
         Args:
@@ -101,7 +107,9 @@ class LevelRanking(tf.keras.layers.Layer, tfrs.tasks.Task):
         Returns:
             Scalar, in nats.
         """
-        score = tf.reduce_sum(tf.gather(query_embedding, requests.request) * item_embedding, axis=1)
+        score = tf.reduce_sum(
+            tf.gather(query_embedding, requests.request) * item_embedding, axis=1
+        )
         num_queries = tf.shape(query_embedding, tf.int64)[0]
         losses = pairwise_logistic_loss(
             _by_request(score, requests.request, num_queries, padding=0.0),
@@ -111,6 +119,10 @@ class LevelRanking(tf.keras.layers.Layer, tfrs.tasks.Task):
         return tf.reduce_mean(losses)
 
 
-def _by_request(values: tf.Tensor, request: tf.Tensor, num_queries: tf.Tensor, *, padding: float) -> tf.Tensor:
+def _by_request(
+    values: tf.Tensor, request: tf.Tensor, num_queries: tf.Tensor, *, padding: float
+) -> tf.Tensor:
     """[N] values -> [B, M] padded, one row for each request."""
-    return tf.RaggedTensor.from_value_rowids(values, request, nrows=num_queries).to_tensor(padding)
+    return tf.RaggedTensor.from_value_rowids(
+        values, request, nrows=num_queries
+    ).to_tensor(padding)

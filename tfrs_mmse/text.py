@@ -14,7 +14,9 @@ _LETTERS = {"ı": "i", "ø": "o", "ł": "l", "đ": "d", "ð": "d", "æ": "ae", "
 # In these scripts a combining mark is an accent that people leave out when they type a query; in most others
 # (Japanese voicing, Indic and Thai vowels) it carries the word. Arabic and Hebrew write short vowels as optional marks.
 _ACCENTS = r"([\p{Latin}\p{Greek}\p{Cyrillic}])\p{M}+"
-_OPTIONAL_VOWELS = r"[\x{0591}-\x{05BD}\x{05BF}-\x{05C7}\x{0640}\x{064B}-\x{0652}\x{0670}]"
+_OPTIONAL_VOWELS = (
+    r"[\x{0591}-\x{05BD}\x{05BF}-\x{05C7}\x{0640}\x{064B}-\x{0652}\x{0670}]"
+)
 _UNSPACED = r"([\p{Han}\p{Hiragana}\p{Katakana}ー])"  # scripts without spaces whose single characters mean something
 _NOT_WORD = r"[^\p{L}\p{N}\p{M}]+"
 
@@ -32,7 +34,9 @@ def fold(text: tf.Tensor) -> tf.Tensor:
         [...] strings.
     """
     text = tf_text.case_fold_utf8(text)
-    text = tf.strings.regex_replace(text, "\u0439", "\ue000")  # й is a letter, not и with an accent: set aside
+    text = tf.strings.regex_replace(
+        text, "\u0439", "\ue000"
+    )  # й is a letter, not и with an accent: set aside
     text = tf_text.normalize_utf8(text, "NFKD")
     text = tf.strings.regex_replace(text, _ACCENTS, r"\1")
     text = tf.strings.regex_replace(text, _OPTIONAL_VOWELS, "")
@@ -73,7 +77,9 @@ def characters(tokens: tf.RaggedTensor) -> tf.RaggedTensor:
     Returns:
         [B, (trigrams)] strings, those of all words one after the other.
     """
-    bounded = tf.ragged.map_flat_values(lambda word: tf.strings.join(["_", word, "_"]), tokens)
+    bounded = tf.ragged.map_flat_values(
+        lambda word: tf.strings.join(["_", word, "_"]), tokens
+    )
     letters = tf.strings.unicode_split(bounded, "UTF-8")
     return tf.strings.ngrams(letters, 3, separator="").merge_dims(1, 2)
 
@@ -98,10 +104,14 @@ def check_queries(query: tf.Tensor) -> tf.Tensor:
     """
     longest = tf.reduce_max(tf.concat([[0], tf.strings.length(query)], axis=0))
     tf.debugging.assert_less_equal(
-        longest, schema.MAX_QUERY_BYTES, message=f"query must be at most {schema.MAX_QUERY_BYTES} bytes long"
+        longest,
+        schema.MAX_QUERY_BYTES,
+        message=f"query must be at most {schema.MAX_QUERY_BYTES} bytes long",
     )
     # Strict transcoding fails on bytes that are not UTF-8, with INVALID_ARGUMENT, as TensorFlow Serving answers.
     query = tf.strings.unicode_transcode(query, "UTF-8", "UTF-8", errors="strict")
     has_word = tf.strings.regex_full_match(query, r"(?s).*[\p{L}\p{N}].*")
-    tf.debugging.assert_equal(has_word, True, message="query must hold at least one letter or digit")
+    tf.debugging.assert_equal(
+        has_word, True, message="query must hold at least one letter or digit"
+    )
     return query

@@ -21,17 +21,28 @@ from tfrs_mmse.records import Ids
 class TokenEmbedding(tf.keras.layers.Layer):
     """One text grain's table, shared by both towers, and mean pooling over the tokens of a text."""
 
-    def __init__(self, grain: schema.Grain, dim: int, initial_scale: float, seed: int) -> None:
+    def __init__(
+        self, grain: schema.Grain, dim: int, initial_scale: float, seed: int
+    ) -> None:
         """Args as in `TrainConfig`; `grain.size` rows."""
         super().__init__(name=f"{grain.name}_tokens")
-        initializer = tf.keras.initializers.RandomNormal(stddev=initial_scale, seed=seed)
-        self.table = self.add_weight(name="table", shape=[grain.size, dim], initializer=initializer)
+        initializer = tf.keras.initializers.RandomNormal(
+            stddev=initial_scale, seed=seed
+        )
+        self.table = self.add_weight(
+            name="table", shape=[grain.size, dim], initializer=initializer
+        )
 
     def call(self, ids: tf.RaggedTensor) -> tf.Tensor:
         """Mean of the tokens' embeddings: int64 [B, (tokens)] -> float32 [B, dim], zero where there is none."""
-        unique, index = tf.unique(ids.flat_values)  # each row is fetched and updated once, however often it occurs
+        unique, index = tf.unique(
+            ids.flat_values
+        )  # each row is fetched and updated once, however often it occurs
         return tf.sparse.segment_mean(
-            tf.gather(self.table, unique), index, ids.value_rowids(), num_segments=ids.nrows()
+            tf.gather(self.table, unique),
+            index,
+            ids.value_rowids(),
+            num_segments=ids.nrows(),
         )
 
 
@@ -39,7 +50,10 @@ class QueryTower(tf.keras.layers.Layer):
     """Query ids -> [B, D]."""
 
     def __init__(
-        self, grains: Sequence[schema.Grain], tokens: Mapping[str, TokenEmbedding], config: TrainConfig
+        self,
+        grains: Sequence[schema.Grain],
+        tokens: Mapping[str, TokenEmbedding],
+        config: TrainConfig,
     ) -> None:
         """Builds the maps of each grain.
 
@@ -52,9 +66,15 @@ class QueryTower(tf.keras.layers.Layer):
         self._tokens = dict(tokens)
         self._grains = tuple(grains)
         self._maps = _maps(grains, config) if config.fusion == "post" else {}
-        self._early = None if config.fusion == "post" else _linear("early", fused_dim(grains, config), config)
+        self._early = (
+            None
+            if config.fusion == "post"
+            else _linear("early", fused_dim(grains, config), config)
+        )
         if self._early is None:
-            self._fusion_logits = self.add_weight(name="fusion_logits", shape=[len(grains)], initializer="zeros")
+            self._fusion_logits = self.add_weight(
+                name="fusion_logits", shape=[len(grains)], initializer="zeros"
+            )
 
     def call(self, ids: Ids) -> tf.Tensor:
         """Embeds queries.
@@ -65,35 +85,55 @@ class QueryTower(tf.keras.layers.Layer):
         Returns:
             [B, D] float32; the weighted unit vectors of all grains side by side, or one unit vector (early fusion).
         """
-        pooled = {name: embedding(ids[name]) for name, embedding in self._tokens.items()}
+        pooled = {
+            name: embedding(ids[name]) for name, embedding in self._tokens.items()
+        }
         text = tf.concat(list(pooled.values()), axis=1)
         if self._early is not None:
             return tf.math.l2_normalize(self._early(text), axis=1)
         # An attribute's side of the query is predicted from all of its text.
-        units = [tf.math.l2_normalize(self._maps[g.name](pooled.get(g.name, text)), axis=1) for g in self._grains]
+        units = [
+            tf.math.l2_normalize(self._maps[g.name](pooled.get(g.name, text)), axis=1)
+            for g in self._grains
+        ]
         weights = self.fusion_weights(ids)
-        return tf.concat([weights[:, g, None] * unit for g, unit in enumerate(units)], axis=1)
+        return tf.concat(
+            [weights[:, g, None] * unit for g, unit in enumerate(units)], axis=1
+        )
 
     def fusion_weights(self, ids: Ids) -> tf.Tensor:
         """w(q): [B, grains] float32, >= 0; they sum to 1 over the grains that the query has."""
-        any_text = tf.reduce_any([ids[name].row_lengths() > 0 for name in self._tokens], axis=0)
-        has = [ids[g.name].row_lengths() > 0 if g.name in self._tokens else any_text for g in self._grains]
+        any_text = tf.reduce_any(
+            [ids[name].row_lengths() > 0 for name in self._tokens], axis=0
+        )
+        has = [
+            ids[g.name].row_lengths() > 0 if g.name in self._tokens else any_text
+            for g in self._grains
+        ]
         present = tf.stack(has, axis=1)
-        return tf.nn.softmax(tf.where(present, self._fusion_logits[None, :], tf.float32.min / 2), axis=1)
+        return tf.nn.softmax(
+            tf.where(present, self._fusion_logits[None, :], tf.float32.min / 2), axis=1
+        )
 
     def fusion_weights_by_grain(self) -> dict[str, float]:
         """The fusion weights of a query that has every grain, by grain name; none for early fusion."""
         if self._early is not None:
             return {}
         weights = tf.nn.softmax(self._fusion_logits).numpy()
-        return {grain.name: float(weight) for grain, weight in zip(self._grains, weights, strict=True)}
+        return {
+            grain.name: float(weight)
+            for grain, weight in zip(self._grains, weights, strict=True)
+        }
 
 
 class ItemTower(tf.keras.layers.Layer):
     """Item ids -> [N, D]."""
 
     def __init__(
-        self, grains: Sequence[schema.Grain], tokens: Mapping[str, TokenEmbedding], config: TrainConfig
+        self,
+        grains: Sequence[schema.Grain],
+        tokens: Mapping[str, TokenEmbedding],
+        config: TrainConfig,
     ) -> None:
         """Args as for `QueryTower`."""
         super().__init__(name="item_tower")
@@ -101,11 +141,19 @@ class ItemTower(tf.keras.layers.Layer):
         self._grains = tuple(grains)
         text_grains = [g for g in grains if g.kind is schema.GrainKind.TEXT]
         self._maps = _maps(text_grains, config) if config.fusion == "post" else {}
-        self._early = None if config.fusion == "post" else _linear("early", fused_dim(grains, config), config)
-        initializer = tf.keras.initializers.RandomNormal(stddev=config.initial_scale, seed=config.seed)
+        self._early = (
+            None
+            if config.fusion == "post"
+            else _linear("early", fused_dim(grains, config), config)
+        )
+        initializer = tf.keras.initializers.RandomNormal(
+            stddev=config.initial_scale, seed=config.seed
+        )
         self._attributes = {
             g.name: self.add_weight(
-                name=f"{g.name}_table", shape=[g.size, config.attribute_dim], initializer=initializer
+                name=f"{g.name}_table",
+                shape=[g.size, config.attribute_dim],
+                initializer=initializer,
             )
             for g in grains
             if g.kind is not schema.GrainKind.TEXT
@@ -123,9 +171,16 @@ class ItemTower(tf.keras.layers.Layer):
         """
         raw = {g.name: self._raw(g, ids) for g in self._grains}
         if self._early is not None:
-            return tf.math.l2_normalize(self._early(tf.concat(list(raw.values()), axis=1)), axis=1)
+            return tf.math.l2_normalize(
+                self._early(tf.concat(list(raw.values()), axis=1)), axis=1
+            )
         units = [
-            tf.math.l2_normalize(self._maps[g.name](raw[g.name]) if g.name in self._maps else raw[g.name], axis=1)
+            tf.math.l2_normalize(
+                self._maps[g.name](raw[g.name])
+                if g.name in self._maps
+                else raw[g.name],
+                axis=1,
+            )
             for g in self._grains
         ]
         return tf.concat(units, axis=1)
@@ -133,17 +188,23 @@ class ItemTower(tf.keras.layers.Layer):
     def _raw(self, grain: schema.Grain, ids: Ids) -> tf.Tensor:
         if grain.name in self._tokens:
             return self._tokens[grain.name](ids[grain.name])
-        known = tf.cast(ids[grain.name] > 0, tf.float32)[:, None]  # id 0 is a missing value: no direction at all
+        known = tf.cast(ids[grain.name] > 0, tf.float32)[
+            :, None
+        ]  # id 0 is a missing value: no direction at all
         return known * tf.gather(self._attributes[grain.name], ids[grain.name])
 
 
 def fused_dim(grains: Sequence[schema.Grain], config: TrainConfig) -> int:
     """D: dimensions of the vectors that the towers return, the same for either fusion."""
     is_text = [g.kind is schema.GrainKind.TEXT for g in grains]
-    return sum(config.embedding_dim if text else config.attribute_dim for text in is_text)
+    return sum(
+        config.embedding_dim if text else config.attribute_dim for text in is_text
+    )
 
 
-def _maps(grains: Sequence[schema.Grain], config: TrainConfig) -> dict[str, tf.keras.layers.Dense]:
+def _maps(
+    grains: Sequence[schema.Grain], config: TrainConfig
+) -> dict[str, tf.keras.layers.Dense]:
     """One linear map a grain. Those of text start as the identity: the untrained score is then a lexical one."""
     identity = tf.keras.initializers.Identity()
     return {
@@ -155,7 +216,12 @@ def _maps(grains: Sequence[schema.Grain], config: TrainConfig) -> dict[str, tf.k
 
 
 def _linear(
-    name: str, dim: int, config: TrainConfig, initializer: tf.keras.initializers.Initializer | None = None
+    name: str,
+    dim: int,
+    config: TrainConfig,
+    initializer: tf.keras.initializers.Initializer | None = None,
 ) -> tf.keras.layers.Dense:
     initializer = initializer or tf.keras.initializers.GlorotUniform(seed=config.seed)
-    return tf.keras.layers.Dense(dim, use_bias=False, kernel_initializer=initializer, name=f"{name}_map")
+    return tf.keras.layers.Dense(
+        dim, use_bias=False, kernel_initializer=initializer, name=f"{name}_map"
+    )

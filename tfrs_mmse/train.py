@@ -21,22 +21,43 @@ from tfrs_mmse.config import PRESETS, TrainConfig
 def main(argv: Sequence[str] | None = None) -> None:
     """Parses, resolves the config, trains and prints the summary."""
     parser = argparse.ArgumentParser(
-        prog="python -m tfrs_mmse.train", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m tfrs_mmse.train",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--data", type=Path, required=True, help="directory that beam.preprocess wrote")
-    parser.add_argument("--model-dir", type=Path, required=True, help="directory of this run; made if it is not there")
-    parser.add_argument("--preset", choices=sorted(PRESETS), default="mmse", help="default: %(default)s")
+    parser.add_argument(
+        "--data", type=Path, required=True, help="directory that beam.preprocess wrote"
+    )
+    parser.add_argument(
+        "--model-dir",
+        type=Path,
+        required=True,
+        help="directory of this run; made if it is not there",
+    )
+    parser.add_argument(
+        "--preset", choices=sorted(PRESETS), default="mmse", help="default: %(default)s"
+    )
     parser.add_argument("--config", type=Path, help="JSON file with config fields")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="one config field; repeatable")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="one config field; repeatable",
+    )
     args = parser.parse_args(argv)
     config = resolve(args.preset, args.config, args.set)
 
-    from tfrs_mmse.trainer import train  # imports TensorFlow, which --help need not wait for
+    from tfrs_mmse.trainer import (
+        train,
+    )  # imports TensorFlow, which --help need not wait for
 
     cli.print_result(train(config, args.data, args.model_dir))
 
 
-def resolve(preset: str, config_file: Path | None, settings: Sequence[str]) -> TrainConfig:
+def resolve(
+    preset: str, config_file: Path | None, settings: Sequence[str]
+) -> TrainConfig:
     """The preset, then the file's fields, then the single settings."""
     config = PRESETS[preset]()
     if config_file is not None:
@@ -45,7 +66,9 @@ def resolve(preset: str, config_file: Path | None, settings: Sequence[str]) -> T
         except ValueError as e:
             raise cli.CommandError(f"{config_file} is not valid JSON ({e})") from None
         if not isinstance(values, dict):
-            raise cli.CommandError(f"{config_file} must hold a JSON object of config fields")
+            raise cli.CommandError(
+                f"{config_file} must hold a JSON object of config fields"
+            )
         config = TrainConfig.from_dict({**config.to_dict(), **values})
     return config.override(settings)
 

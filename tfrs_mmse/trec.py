@@ -40,17 +40,27 @@ def write_qrels(path: Path, qrels: Qrels) -> None:
     with path.open("w", encoding="utf-8") as file:
         for query, levels in qrels.items():
             name = query_id(query)
-            file.writelines(f"{name} 0 {item_name(item_id)} {level}\n" for item_id, level in levels.items())
+            file.writelines(
+                f"{name} 0 {item_name(item_id)} {level}\n"
+                for item_id, level in levels.items()
+            )
 
 
 def write_queries(path: Path, queries: Iterable[bytes]) -> None:
     """Writes what each query id stands for; tabs and line breaks in a query become spaces."""
     with path.open("w", encoding="utf-8") as file:
-        file.writelines(f"{query_id(q)}\t{' '.join(q.decode('utf-8').split())}\n" for q in queries)
+        file.writelines(
+            f"{query_id(q)}\t{' '.join(q.decode('utf-8').split())}\n" for q in queries
+        )
 
 
 def write_run(
-    path: Path, queries: Sequence[bytes], item_ids: Sequence[bytes], result: SearchResult, *, tag: str
+    path: Path,
+    queries: Sequence[bytes],
+    item_ids: Sequence[bytes],
+    result: SearchResult,
+    *,
+    tag: str,
 ) -> None:
     """Writes the results of one system.
 
@@ -69,7 +79,8 @@ def write_run(
             file.writelines(
                 f"{name} Q0 {names[row]} {rank} {value:.9g} {tag}\n"
                 for rank, (row, value) in enumerate(
-                    zip(index[:found].tolist(), score[:found].tolist(), strict=True), start=1
+                    zip(index[:found].tolist(), score[:found].tolist(), strict=True),
+                    start=1,
                 )
             )
 

@@ -16,7 +16,24 @@ _LOUD = 0.25  # probability that a title starts with a loud word
 _TIERS = ((-0.5, 0.7), (0.0, 1.0), (0.6, 1.5))  # brands: mean quality, price factor
 # Syllables and endings of invented brand names.
 _SYLLABLES = (
-    *("bel", "cor", "dan", "fen", "gal", "hol", "jun", "kes", "lor", "mar", "nor", "pel", "quin", "ros", "sol", "tam"),
+    *(
+        "bel",
+        "cor",
+        "dan",
+        "fen",
+        "gal",
+        "hol",
+        "jun",
+        "kes",
+        "lor",
+        "mar",
+        "nor",
+        "pel",
+        "quin",
+        "ros",
+        "sol",
+        "tam",
+    ),
     *("vel", "win", "zan", "bry", "dor", "fal", "hel", "kar", "lun", "mon"),
 )
 _ENDINGS = ("a", "en", "ia", "ick", "o", "ora", "um", "us", "well", "yn")
@@ -97,7 +114,9 @@ def make_catalogue(rng: np.random.Generator, num_items: int) -> Catalogue:
     """Invents `num_items` items. A part of them is launched during the period, the others before it starts."""
     types = taxonomy.product_types()
     departments = list(dict.fromkeys(t.department for t in types))
-    brands = make_brands(rng, departments, per_department=10 + min(num_items // 2500, 100))
+    brands = make_brands(
+        rng, departments, per_department=10 + min(num_items // 2500, 100)
+    )
     values = _values(types, brands)
     type_ = _zipf_choice(rng, np.arange(len(types)), num_items).astype(np.int32)
 
@@ -131,7 +150,13 @@ def make_catalogue(rng: np.random.Generator, num_items: int) -> Catalogue:
     fame = np.array([b.fame for b in brands])[brand_of]
     look = rng.normal(size=num_items)
     launch = _launches(rng, num_items)
-    popularity = 0.5 * fame + 0.5 * is_loud + 0.4 * look - 0.4 * price_level + 0.6 * rng.normal(size=num_items)
+    popularity = (
+        0.5 * fame
+        + 0.5 * is_loud
+        + 0.4 * look
+        - 0.4 * price_level
+        + 0.6 * rng.normal(size=num_items)
+    )
     popularity -= 1.0 * (launch > START)
 
     catalogue = Catalogue(
@@ -166,9 +191,16 @@ def make_catalogue(rng: np.random.Generator, num_items: int) -> Catalogue:
     return dataclasses.replace(catalogue, title=title, description=description)
 
 
-def make_brands(rng: np.random.Generator, departments: list[str], *, per_department: int) -> tuple[Brand, ...]:
+def make_brands(
+    rng: np.random.Generator, departments: list[str], *, per_department: int
+) -> tuple[Brand, ...]:
     """Invents brands; all names and nicknames are different words, and none is a word of the taxonomy."""
-    taken = {w for t in taxonomy.product_types() for text in (t.noun, *t.synonyms) for w in vocabulary.words(text)}
+    taken = {
+        w
+        for t in taxonomy.product_types()
+        for text in (t.noun, *t.synonyms)
+        for w in vocabulary.words(text)
+    }
     brands = []
     for department in departments:
         for _ in range(per_department):
@@ -176,20 +208,26 @@ def make_brands(rng: np.random.Generator, departments: list[str], *, per_departm
             taken |= {name, nickname}
             quality, price_factor = _TIERS[rng.integers(len(_TIERS))]
             quality += 0.5 * rng.normal()
-            brands.append(Brand(name, nickname, department, quality, price_factor, rng.normal()))
+            brands.append(
+                Brand(name, nickname, department, quality, price_factor, rng.normal())
+            )
     return tuple(brands)
 
 
 def _brand_name(rng: np.random.Generator, taken: set[str]) -> tuple[str, str]:
     """An invented name and its nickname, a short beginning with a `z`, neither of which is taken."""
     while True:
-        name = "".join(rng.choice(_SYLLABLES, size=rng.integers(1, 3), replace=False)) + str(rng.choice(_ENDINGS))
+        name = "".join(
+            rng.choice(_SYLLABLES, size=rng.integers(1, 3), replace=False)
+        ) + str(rng.choice(_ENDINGS))
         for length in range(3, len(name)):
             if name not in taken and (nickname := f"{name[:length]}z") not in taken:
                 return name, nickname
 
 
-def _values(types: tuple[taxonomy.ProductType, ...], brands: tuple[Brand, ...]) -> tuple[tuple[str, ...], ...]:
+def _values(
+    types: tuple[taxonomy.ProductType, ...], brands: tuple[Brand, ...]
+) -> tuple[tuple[str, ...], ...]:
     written = (
         tuple(dict.fromkeys(name for t in types for name in t.values[slot]))
         for slot in range(len(vocabulary.WRITTEN_SLOTS))
@@ -208,7 +246,11 @@ def _draw_slots(
     slots = np.full((len(type_), len(vocabulary.SLOTS)), -1, np.int32)
     for index, product_type in enumerate(types):
         rows = np.flatnonzero(type_ == index)
-        sellers = [i for i, brand in enumerate(brands) if brand.department == product_type.department]
+        sellers = [
+            i
+            for i, brand in enumerate(brands)
+            if brand.department == product_type.department
+        ]
         slots[rows, vocabulary.BRAND] = _zipf_choice(rng, np.array(sellers), len(rows))
         for slot, names in enumerate(product_type.values):
             if names:
@@ -217,7 +259,9 @@ def _draw_slots(
     return slots
 
 
-def _zipf_choice(rng: np.random.Generator, choices: np.ndarray, size: int) -> np.ndarray:
+def _zipf_choice(
+    rng: np.random.Generator, choices: np.ndarray, size: int
+) -> np.ndarray:
     """Draws with probabilities that fall slowly with a random rank."""
     weights = 1 / np.sqrt(1 + rng.permutation(len(choices)))
     return rng.choice(choices, size, p=weights / weights.sum())
@@ -232,13 +276,25 @@ def _launches(rng: np.random.Generator, num_items: int) -> np.ndarray:
 
 def _title(catalogue: Catalogue, item: int, *, line: str, loud: str) -> str:
     said = [
-        catalogue.value(item, slot) if catalogue.written[item, slot] else "" for slot in range(len(vocabulary.SLOTS))
+        catalogue.value(item, slot) if catalogue.written[item, slot] else ""
+        for slot in range(len(vocabulary.SLOTS))
     ]
     color, material, audience, feature, use, brand = said
     noun = catalogue.types[catalogue.type[item]].noun
     whom = f"for {audience}" if audience else ""
-    what = f"{noun} {line}" if item % 2 else f"{line} {noun}"  # shops are not of one mind about word order
-    parts = (loud, brand.capitalize(), color, material, feature, what.strip(), whom, f"- {use}" if use else "")
+    what = (
+        f"{noun} {line}" if item % 2 else f"{line} {noun}"
+    )  # shops are not of one mind about word order
+    parts = (
+        loud,
+        brand.capitalize(),
+        color,
+        material,
+        feature,
+        what.strip(),
+        whom,
+        f"- {use}" if use else "",
+    )
     return " ".join(part for part in parts if part)
 
 
@@ -248,6 +304,5 @@ def _description(catalogue: Catalogue, item: int) -> str:
     )
     noun = catalogue.types[catalogue.type[item]].noun
     whom = f" for {audience}" if audience else ""
-    return (
-        f"{feature.capitalize()} {noun}{whom} by {brand.capitalize()}. Color: {color}. Made of {material}. For {use}."
-    )
+    made = f"Color: {color}. Made of {material}. For {use}."
+    return f"{feature.capitalize()} {noun}{whom} by {brand.capitalize()}. {made}"

@@ -50,15 +50,28 @@ def write_items(path: Path, catalogue: Catalogue) -> None:
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
 
 
-def write_events(path: Path, chunks: Iterable[Events], *, catalogue: Catalogue, queries: Queries) -> None:
+def write_events(
+    path: Path, chunks: Iterable[Events], *, catalogue: Catalogue, queries: Queries
+) -> None:
     """Writes one JSON object per event. Impressions and clicks name their position; late orders name no request."""
     # Formatting is most of the work of a million events: strings are escaped once, and rows pasted together.
-    query_part = [f'"query": {json.dumps(text, ensure_ascii=False)}, ' for text in queries.text]
+    query_part = [
+        f'"query": {json.dumps(text, ensure_ascii=False)}, ' for text in queries.text
+    ]
     kinds = [f'{{"event": "{kind.name.lower()}", ' for kind in Kind]
     with _gzip_text(path) as file:
         for events in chunks:
-            columns = (events.kind, events.time, events.request, events.query, events.item)
-            rows = zip(*(c.tolist() for c in (*columns, events.position, events.user)), strict=True)
+            columns = (
+                events.kind,
+                events.time,
+                events.request,
+                events.query,
+                events.item,
+            )
+            rows = zip(
+                *(c.tolist() for c in (*columns, events.position, events.user)),
+                strict=True,
+            )
             file.writelines(
                 kinds[kind]
                 + (f'"request_id": "r{request:08d}", ' if request >= 0 else "")
@@ -77,7 +90,9 @@ def _gzip_text(path: Path) -> Iterator[TextIO]:
     with (
         whole_file(path) as part,
         part.open("wb") as raw,
-        gzip.GzipFile(filename="", mode="wb", fileobj=raw, mtime=0, compresslevel=_GZIP_LEVEL) as packed,
+        gzip.GzipFile(
+            filename="", mode="wb", fileobj=raw, mtime=0, compresslevel=_GZIP_LEVEL
+        ) as packed,
         io.TextIOWrapper(packed, encoding="utf-8", newline="\n") as text,
     ):
         yield text

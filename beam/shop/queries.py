@@ -7,10 +7,19 @@ import numpy as np
 from beam.shop import vocabulary
 from beam.shop.catalogue import PERIOD, START, Catalogue
 
-_NUM_CONSTRAINTS = (0.12, 0.33, 0.35, 0.2)  # probability of 0, 1, 2, 3 constraints of an intent
-_SLOT_WEIGHTS = np.array((3, 2, 3, 3, 2, 2))  # of color, material, audience, feature, use, brand
+_NUM_CONSTRAINTS = (
+    0.12,
+    0.33,
+    0.35,
+    0.2,
+)  # probability of 0, 1, 2, 3 constraints of an intent
+_SLOT_WEIGHTS = np.array(
+    (3, 2, 3, 3, 2, 2)
+)  # of color, material, audience, feature, use, brand
 _PRICE_WISH = (0.12, 0.78, 0.1)  # probability of: cheap, none, fine
-_LATE = 0.1  # share of the intents on old items that also come up only during the period
+_LATE = (
+    0.1  # share of the intents on old items that also come up only during the period
+)
 _ZIPF = 0.9  # exponent of the intents' frequency by rank
 _FORM_ZIPF = 1.2  # exponent of the frequency of an intent's strings
 _TYPO = 0.25  # misspelled strings per correct one; they are an intent's rarest
@@ -55,7 +64,9 @@ class Queries:
     misspelled: dict[str, str]
 
 
-def make_intents(rng: np.random.Generator, catalogue: Catalogue, num_intents: int) -> Intents:
+def make_intents(
+    rng: np.random.Generator, catalogue: Catalogue, num_intents: int
+) -> Intents:
     """Invents up to `num_intents` different intents; each is one that some item of the catalogue satisfies.
 
     Broad intents (few constraints) tend to be the frequent ones. Intents on a new item come up with the item.
@@ -64,7 +75,10 @@ def make_intents(rng: np.random.Generator, catalogue: Catalogue, num_intents: in
     for _ in range(4 * num_intents):
         item = int(rng.integers(len(catalogue)))
         weights = _SLOT_WEIGHTS * (catalogue.slots[item] >= 0)
-        num = min(int(rng.choice(len(_NUM_CONSTRAINTS), p=_NUM_CONSTRAINTS)), int(np.count_nonzero(weights)))
+        num = min(
+            int(rng.choice(len(_NUM_CONSTRAINTS), p=_NUM_CONSTRAINTS)),
+            int(np.count_nonzero(weights)),
+        )
         chosen = rng.choice(len(weights), num, replace=False, p=weights / weights.sum())
         wanted = np.full(len(weights), -1)
         wanted[chosen] = catalogue.slots[item, chosen]
@@ -76,11 +90,15 @@ def make_intents(rng: np.random.Generator, catalogue: Catalogue, num_intents: in
     keys = np.array(list(found), np.int64)
     models = np.array(list(found.values()))
     num_wishes = np.count_nonzero(keys[:, 2:] >= 0, axis=1) + np.abs(keys[:, 1])
-    order = np.argsort(num_wishes + 1.5 * rng.exponential(size=len(keys)), kind="stable")
+    order = np.argsort(
+        num_wishes + 1.5 * rng.exponential(size=len(keys)), kind="stable"
+    )
     keys, models = keys[order], models[order]
 
     launch = catalogue.launch[models]
-    late = np.where(rng.random(len(keys)) < _LATE, rng.integers(0, PERIOD, len(keys)) + START, START)
+    late = np.where(
+        rng.random(len(keys)) < _LATE, rng.integers(0, PERIOD, len(keys)) + START, START
+    )
     birth = np.where((launch > START) & (num_wishes[order] >= 2), launch, late)
     birth[0] = START  # there is always something to want
     return Intents(
@@ -92,7 +110,9 @@ def make_intents(rng: np.random.Generator, catalogue: Catalogue, num_intents: in
     )
 
 
-def make_queries(rng: np.random.Generator, catalogue: Catalogue, intents: Intents) -> Queries:
+def make_queries(
+    rng: np.random.Generator, catalogue: Catalogue, intents: Intents
+) -> Queries:
     """Puts each intent into words, frequent intents in more ways than rare ones.
 
     A string belongs to one intent only: to the one that took it first. An intent left without any string gets one
@@ -105,18 +125,32 @@ def make_queries(rng: np.random.Generator, catalogue: Catalogue, intents: Intent
     for index in range(len(intents)):
         num_forms = 2 + int(6 / np.sqrt(1 + index / 20))
         strings = [
-            _phrase(rng, catalogue, intents, index, synonym=0.25 if form == 0 else 0.5) for form in range(num_forms)
+            _phrase(rng, catalogue, intents, index, synonym=0.25 if form == 0 else 0.5)
+            for form in range(num_forms)
         ]
-        strings += [_with_typo(rng, string, misspelled) for string in strings if rng.random() < _TYPO]
-        new = [string for string in dict.fromkeys(strings) if string not in taken] or [f"{strings[0]} {index}"]
+        strings += [
+            _with_typo(rng, string, misspelled)
+            for string in strings
+            if rng.random() < _TYPO
+        ]
+        new = [string for string in dict.fromkeys(strings) if string not in taken] or [
+            f"{strings[0]} {index}"
+        ]
         taken.update(new)
         text += new
         intent += [index] * len(new)
     first = np.searchsorted(intent, np.arange(len(intents) + 1))
-    return Queries(text=tuple(text), intent=np.array(intent, np.int64), first=first, misspelled=misspelled)
+    return Queries(
+        text=tuple(text),
+        intent=np.array(intent, np.int64),
+        first=first,
+        misspelled=misspelled,
+    )
 
 
-def draw_query(rng: np.random.Generator, queries: Queries, intent: np.ndarray) -> np.ndarray:
+def draw_query(
+    rng: np.random.Generator, queries: Queries, intent: np.ndarray
+) -> np.ndarray:
     """Draws for each intent ([B] int64) one of its strings ([B] int64), by Zipf's law."""
     num_forms = np.diff(queries.first)
     cumulative = np.cumsum((np.arange(num_forms.max()) + 1.0) ** -_FORM_ZIPF)
@@ -136,7 +170,9 @@ def misspell(rng: np.random.Generator, word: str) -> str:
             return word[:at] + word[at + 1] + word[at] + word[at + 2 :]
 
 
-def _with_typo(rng: np.random.Generator, string: str, misspelled: dict[str, str]) -> str:
+def _with_typo(
+    rng: np.random.Generator, string: str, misspelled: dict[str, str]
+) -> str:
     parts = string.split(" ")
     long = [i for i, word in enumerate(parts) if len(word) >= 5]
     if not long:
@@ -148,22 +184,44 @@ def _with_typo(rng: np.random.Generator, string: str, misspelled: dict[str, str]
     return " ".join([*parts[:at], wrong, *parts[at + 1 :]])
 
 
-def _phrase(rng: np.random.Generator, catalogue: Catalogue, intents: Intents, index: int, *, synonym: float) -> str:
+def _phrase(
+    rng: np.random.Generator,
+    catalogue: Catalogue,
+    intents: Intents,
+    index: int,
+    *,
+    synonym: float,
+) -> str:
     """The intent in words; each of them is replaced by a synonym, where it has one, with probability `synonym`."""
 
     def put(word: str, others: tuple[str, ...]) -> str:
-        return others[rng.integers(len(others))] if others and rng.random() < synonym else word
+        return (
+            others[rng.integers(len(others))]
+            if others and rng.random() < synonym
+            else word
+        )
 
     wanted = intents.wanted[index]
-    values = [catalogue.values[slot][wanted[slot]] if wanted[slot] >= 0 else "" for slot in range(vocabulary.BRAND)]
-    color, material, audience, feature, use = (put(v, vocabulary.VALUE_SYNONYMS.get(v, ())) for v in values)
-    maker = catalogue.brands[wanted[vocabulary.BRAND]] if wanted[vocabulary.BRAND] >= 0 else None
+    values = [
+        catalogue.values[slot][wanted[slot]] if wanted[slot] >= 0 else ""
+        for slot in range(vocabulary.BRAND)
+    ]
+    color, material, audience, feature, use = (
+        put(v, vocabulary.VALUE_SYNONYMS.get(v, ())) for v in values
+    )
+    maker = (
+        catalogue.brands[wanted[vocabulary.BRAND]]
+        if wanted[vocabulary.BRAND] >= 0
+        else None
+    )
     brand = put(maker.name, (maker.nickname,)) if maker else ""
     product_type = catalogue.types[intents.type[index]]
     noun = put(product_type.noun, product_type.synonyms)
     if synonym > 0 and rng.random() < 0.15 and not noun.endswith("s"):
         noun += "s"
-    price_words = {-1: vocabulary.CHEAP_WORDS, 0: ("",), 1: vocabulary.FINE_WORDS}[int(intents.price_wish[index])]
+    price_words = {-1: vocabulary.CHEAP_WORDS, 0: ("",), 1: vocabulary.FINE_WORDS}[
+        int(intents.price_wish[index])
+    ]
     price = price_words[rng.integers(len(price_words))]
     if audience and rng.random() < 0.5:
         audience = f"for {audience}"

@@ -54,7 +54,9 @@ class Events:
 
     def select(self, which: np.ndarray) -> "Events":
         """Those events, by indices or by a mask."""
-        return Events(**{f.name: getattr(self, f.name)[which] for f in dataclasses.fields(self)})
+        return Events(
+            **{f.name: getattr(self, f.name)[which] for f in dataclasses.fields(self)}
+        )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -77,13 +79,23 @@ def open_shop(*, num_requests: int, num_items: int, seed: int) -> Shop:
 
     Every concern draws from a random stream of its own, so that a change to one leaves the others as they were.
     """
-    for_items, for_intents, for_queries, for_traffic, for_engine, for_log = np.random.default_rng(seed).spawn(6)
+    for_items, for_intents, for_queries, for_traffic, for_engine, for_log = (
+        np.random.default_rng(seed).spawn(6)
+    )
     catalogue = make_catalogue(for_items, num_items)
-    intents = make_intents(for_intents, catalogue, int(np.clip(num_requests // _REQUESTS_PER_INTENT, *_INTENTS)))
+    intents = make_intents(
+        for_intents,
+        catalogue,
+        int(np.clip(num_requests // _REQUESTS_PER_INTENT, *_INTENTS)),
+    )
     queries = make_queries(for_queries, catalogue, intents)
     users = traffic.make_users(for_traffic, num_requests)
-    requests = traffic.make_requests(for_traffic, num_requests, users=users, intents=intents, queries=queries)
-    index = engine.LexicalIndex(catalogue.title, engine.known_rewrites(for_engine, queries.misspelled))
+    requests = traffic.make_requests(
+        for_traffic, num_requests, users=users, intents=intents, queries=queries
+    )
+    index = engine.LexicalIndex(
+        catalogue.title, engine.known_rewrites(for_engine, queries.misspelled)
+    )
     guess = engine.guess_types(for_engine, catalogue, intents, queries)
     return Shop(
         catalogue=catalogue,
@@ -111,14 +123,20 @@ def simulate(shop: Shop) -> Iterator[Events]:
         stop = min(start + _CHUNK, num_requests)
         events, bought = _simulate_chunk(shop, explorer, np.arange(start, stop), bought)
         events = _in_order([*waiting, events])
-        is_due = events.time < shop.requests.time[stop] if stop < num_requests else np.ones(len(events), bool)
+        is_due = (
+            events.time < shop.requests.time[stop]
+            if stop < num_requests
+            else np.ones(len(events), bool)
+        )
         waiting = [events.select(~is_due)]
         yield events.select(is_due)
 
 
 def late_delays(rng: np.random.Generator, size: int) -> np.ndarray:
     """How long after their clicks late orders come: [size] int64 seconds, some hours, less than `LATE_WINDOW`."""
-    return np.minimum(900 + rng.exponential(5 * 3600, size).astype(np.int64), LATE_WINDOW - 60)
+    return np.minimum(
+        900 + rng.exponential(5 * 3600, size).astype(np.int64), LATE_WINDOW - 60
+    )
 
 
 def _simulate_chunk(
@@ -128,16 +146,33 @@ def _simulate_chunk(
     rng = shop.rng
     user, query = shop.requests.user[request], shop.requests.query[request]
     time, intent = shop.requests.time[request], shop.requests.intent[request]
-    page = engine.draw_pages(rng, shop.catalogue, shop.pools, explorer, query=query, guess=shop.guess[query], time=time)
-    utilities = shop.market.utilities(intent[:, None], page, shop.users.thrift[user][:, None])
-    utilities = Utilities(click=utilities.click * (page >= 0), order_after_click=utilities.order_after_click)
+    page = engine.draw_pages(
+        rng,
+        shop.catalogue,
+        shop.pools,
+        explorer,
+        query=query,
+        guess=shop.guess[query],
+        time=time,
+    )
+    utilities = shop.market.utilities(
+        intent[:, None], page, shop.users.thrift[user][:, None]
+    )
+    utilities = Utilities(
+        click=utilities.click * (page >= 0),
+        order_after_click=utilities.order_after_click,
+    )
     clicked, ordered = browse(rng, utilities, shop.users.patience[user])
 
     row, position = np.nonzero(page >= 0)
-    shown = _events(Kind.IMPRESSION, request[row], shop, page[row, position], position, time[row])
+    shown = _events(
+        Kind.IMPRESSION, request[row], shop, page[row, position], position, time[row]
+    )
     row, position = np.nonzero(clicked)
     click_time = time[row] + 3 + 4 * position + rng.integers(0, 4, len(row))
-    clicks = _events(Kind.CLICK, request[row], shop, page[row, position], position, click_time)
+    clicks = _events(
+        Kind.CLICK, request[row], shop, page[row, position], position, click_time
+    )
 
     orders = clicks.select(np.flatnonzero(ordered[row, position]))
     keys = orders.user * len(shop.catalogue) + orders.item
@@ -159,7 +194,12 @@ def _simulate_chunk(
 
 
 def _events(
-    kind: Kind, request: np.ndarray, shop: Shop, item: np.ndarray, position: np.ndarray, time: np.ndarray
+    kind: Kind,
+    request: np.ndarray,
+    shop: Shop,
+    item: np.ndarray,
+    position: np.ndarray,
+    time: np.ndarray,
 ) -> Events:
     return Events(
         kind=np.full(len(request), kind),
@@ -175,6 +215,9 @@ def _events(
 def _in_order(parts: list[Events]) -> Events:
     """All events by time; at the same second impressions first, and otherwise as they came."""
     joined = Events(
-        **{f.name: np.concatenate([getattr(part, f.name) for part in parts]) for f in dataclasses.fields(Events)}
+        **{
+            f.name: np.concatenate([getattr(part, f.name) for part in parts])
+            for f in dataclasses.fields(Events)
+        }
     )
     return joined.select(np.lexsort((joined.kind, joined.time)))

@@ -204,9 +204,13 @@ def product_types() -> tuple[ProductType, ...]:
 
 
 def _parse(row: str) -> ProductType:
-    department, category, noun, synonyms, price, colors, *rest = (cell.strip() for cell in row.split("|"))
+    department, category, noun, synonyms, price, colors, *rest = (
+        cell.strip() for cell in row.split("|")
+    )
     values = (tuple(_COLORS[colors].split()), *(_list(cell) for cell in rest))
-    return ProductType(department, category, noun, _list(synonyms), float(price), values)
+    return ProductType(
+        department, category, noun, _list(synonyms), float(price), values
+    )
 
 
 def _list(cell: str) -> tuple[str, ...]:

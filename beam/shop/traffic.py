@@ -10,10 +10,14 @@ from beam.shop.queries import Intents, Queries, draw_query
 
 _REQUESTS_PER_USER = 6
 _LAST_OF_SESSION = 0.7  # probability that a request is its session's last; further ones reword the same intent
-_RETURNING = 0.3  # probability that a session resumes what the user's session before was about
+_RETURNING = (
+    0.3  # probability that a session resumes what the user's session before was about
+)
 _DAY = 24 * 3600
 # Relative number of sessions that start in each hour of the day.
-_HOURS = np.array((4, 2, 1, 1, 1, 2, 4, 7, 9, 10, 10, 10, 11, 10, 9, 9, 10, 12, 14, 16, 18, 17, 13, 8))
+_HOURS = np.array(
+    (4, 2, 1, 1, 1, 2, 4, 7, 9, 10, 10, 10, 11, 10, 9, 9, 10, 12, 14, 16, 18, 17, 13, 8)
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -59,7 +63,12 @@ def make_users(rng: np.random.Generator, num_requests: int) -> Users:
 
 
 def make_requests(
-    rng: np.random.Generator, num_requests: int, *, users: Users, intents: Intents, queries: Queries
+    rng: np.random.Generator,
+    num_requests: int,
+    *,
+    users: Users,
+    intents: Intents,
+    queries: Queries,
 ) -> Requests:
     """Draws exactly `num_requests` requests over the period.
 
@@ -71,7 +80,9 @@ def make_requests(
     length[-1] -= length.sum() - num_requests
     num_sessions = len(length)
 
-    user = rng.choice(len(users.activity), num_sessions, p=users.activity / users.activity.sum())
+    user = rng.choice(
+        len(users.activity), num_sessions, p=users.activity / users.activity.sum()
+    )
     time = _session_times(rng, num_sessions)
     order = np.lexsort((time, user))
     user, time = user[order], time[order]
@@ -89,10 +100,14 @@ def make_requests(
     order = np.argsort(when, kind="stable")
     session = session[order]
     query = draw_query(rng, queries, intent[session])
-    return Requests(time=when[order], user=user[session], intent=intent[session], query=query)
+    return Requests(
+        time=when[order], user=user[session], intent=intent[session], query=query
+    )
 
 
-def draw_intents(rng: np.random.Generator, intents: Intents, time: np.ndarray) -> np.ndarray:
+def draw_intents(
+    rng: np.random.Generator, intents: Intents, time: np.ndarray
+) -> np.ndarray:
     """Draws an intent for each time ([B] int64 seconds) by frequency among those born by then: [B] int64."""
     probability = intents.weight / intents.weight.sum()
     drawn = rng.choice(len(intents), len(time), p=probability)

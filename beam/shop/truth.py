@@ -34,18 +34,30 @@ def write_truth(path: Path, shop: Shop) -> int:
         The number of rows.
     """
     asked = np.unique(shop.requests.query)
-    intent_of = shop.queries.intent[asked]  # ascending, as the strings of an intent follow one another
+    intent_of = shop.queries.intent[
+        asked
+    ]  # ascending, as the strings of an intent follow one another
     intents, first = np.unique(intent_of, return_index=True)
     item_id = np.array(shop.catalogue.item_id, object)
     rows: list[pa.RecordBatch] = []
     num_rows = num_pending = 0
-    with whole_file(path) as part, pq.ParquetWriter(part, _SCHEMA, compression="zstd") as writer:
+    with (
+        whole_file(path) as part,
+        pq.ParquetWriter(part, _SCHEMA, compression="zstd") as writer,
+    ):
         for intent, queries in zip(intents, np.split(asked, first[1:]), strict=True):
             item, click, order = best_items(shop, int(intent))
             for query in queries:
                 text = [shop.queries.text[query]] * len(item)
-                columns = (text, item_id[item], click.astype(np.float32), order.astype(np.float32))
-                rows.append(pa.record_batch(list(map(pa.array, columns)), schema=_SCHEMA))
+                columns = (
+                    text,
+                    item_id[item],
+                    click.astype(np.float32),
+                    order.astype(np.float32),
+                )
+                rows.append(
+                    pa.record_batch(list(map(pa.array, columns)), schema=_SCHEMA)
+                )
                 num_pending += len(item)
             if num_pending >= _ROWS_PER_GROUP:
                 writer.write_table(pa.Table.from_batches(rows))

@@ -3,7 +3,14 @@
 import re
 from typing import NamedTuple
 
-SLOTS = ("color", "material", "audience", "feature", "use", "brand")  # what a query may ask for, in this order
+SLOTS = (
+    "color",
+    "material",
+    "audience",
+    "feature",
+    "use",
+    "brand",
+)  # what a query may ask for, in this order
 BRAND = SLOTS.index("brand")
 WRITTEN_SLOTS = SLOTS[:BRAND]  # a title may leave these out; it always names the brand
 
@@ -61,7 +68,14 @@ PRODUCT_LINES = {
     "pro": Line(0.8, 1.5),
 }
 # Words that draw the eye and say nothing of the item: they earn clicks, not orders.
-LOUD_WORDS = ("bestseller", "hot deal", "must have", "trending", "limited edition", "super sale")
+LOUD_WORDS = (
+    "bestseller",
+    "hot deal",
+    "must have",
+    "trending",
+    "limited edition",
+    "super sale",
+)
 # How queries also put an attribute value; titles never use these phrases.
 VALUE_SYNONYMS = {
     "grey": ("gray", "charcoal"),
@@ -98,4 +112,7 @@ FINE_WORDS = ("luxury", "premium", "high end", "top quality")
 
 def words(text: str) -> list[str]:
     """The lower-case words of a text, as the shop's search engine sees them: letters and digits, no final `s`."""
-    return [w[:-1] if len(w) > 3 and w.endswith("s") else w for w in re.findall(r"[a-z0-9]+", text.lower())]
+    return [
+        w[:-1] if len(w) > 3 and w.endswith("s") else w
+        for w in re.findall(r"[a-z0-9]+", text.lower())
+    ]

@@ -5,12 +5,22 @@ import pytest
 from beam.accounting import check_balance, check_rejected, table
 from tfrs_mmse.cli import CommandError
 
-COUNTS = {"events": {"read": 10, "used": 6, "dropped_unknown_item": 1, "rejected_not_json": 2, "rejected_not_utf8": 1}}
+COUNTS = {
+    "events": {
+        "read": 10,
+        "used": 6,
+        "dropped_unknown_item": 1,
+        "rejected_not_json": 2,
+        "rejected_not_utf8": 1,
+    }
+}
 
 
 def test_rows_read_are_used_dropped_or_rejected() -> None:
     check_balance(COUNTS)
-    with pytest.raises(RuntimeError, match="events: 11 rows read, but 10 accounted for"):
+    with pytest.raises(
+        RuntimeError, match="events: 11 rows read, but 10 accounted for"
+    ):
         check_balance({"events": {**COUNTS["events"], "read": 11}})
 
 

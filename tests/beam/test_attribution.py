@@ -11,7 +11,9 @@ from beam.attribution import AttributeOrders, attribute_orders
 from beam.events import Event
 
 
-def click(request_id: str, timestamp: float, user_id: str = "u", item_id: str = "a") -> Event:
+def click(
+    request_id: str, timestamp: float, user_id: str = "u", item_id: str = "a"
+) -> Event:
     return Event(2, request_id, timestamp, "q", item_id, -1, user_id)
 
 
@@ -27,12 +29,17 @@ def order(timestamp: float, user_id: str = "u", item_id: str = "a") -> Event:
         ([click("r1", 101)], []),  # after the order
         ([click("r1", 90)], ["r1"]),  # 10 s before
         ([click("r1", 89)], []),  # 11 s before: outside the window
-        ([click("r2", 95), click("r1", 95)], ["r2"]),  # a tie goes to the greater id, whatever comes first
+        (
+            [click("r2", 95), click("r1", 95)],
+            ["r2"],
+        ),  # a tie goes to the greater id, whatever comes first
         ([click("r1", 95), click("r2", 95)], ["r2"]),
         ([], []),
     ],
 )
-def test_an_order_goes_to_the_latest_click_in_the_window_before_it(clicks: list[Event], request_ids: list[str]) -> None:
+def test_an_order_goes_to_the_latest_click_in_the_window_before_it(
+    clicks: list[Event], request_ids: list[str]
+) -> None:
     attributed = attribute_orders([order(100), *clicks], window_seconds=10)
     assert [event.request_id for event in attributed] == request_ids
 
@@ -48,7 +55,18 @@ def test_orders_belong_to_their_own_user_and_item() -> None:
         Event(3, "r9", 21, "q", "c", -1, ""),
     ]
     pipeline = test_pipeline.TestPipeline(runner=FnApiRunner())
-    given = pipeline | beam.Create(events, reshuffle=False) | AttributeOrders(window_seconds=60)
-    assert_that(given, equal_to([events[0], order(20)._replace(request_id="r1"), events[5], events[6]]))
+    given = (
+        pipeline
+        | beam.Create(events, reshuffle=False)
+        | AttributeOrders(window_seconds=60)
+    )
+    assert_that(
+        given,
+        equal_to(
+            [events[0], order(20)._replace(request_id="r1"), events[5], events[6]]
+        ),
+    )
     result = pipeline.run()
-    assert read_counters(result, ["events"]) == {"events": {"dropped_order_unattributed": 3}}
+    assert read_counters(result, ["events"]) == {
+        "events": {"dropped_order_unattributed": 3}
+    }

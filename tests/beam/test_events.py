@@ -13,7 +13,14 @@ from tfrs_mmse import text
 from tfrs_mmse.cli import CommandError
 
 COLUMNS = {name: name for name in EVENT_COLUMNS}
-CLICK = {"event": "click", "request_id": "r1", "timestamp": 100, "query": "red shoe", "item_id": "a", "position": 3}
+CLICK = {
+    "event": "click",
+    "request_id": "r1",
+    "timestamp": 100,
+    "query": "red shoe",
+    "item_id": "a",
+    "position": 3,
+}
 
 
 def parse(**changes: Any) -> Event:
@@ -25,12 +32,18 @@ def test_a_click_is_parsed() -> None:
 
 
 def test_ids_may_be_integers_and_optional_values_may_be_missing() -> None:
-    assert parse(item_id=7, request_id=12, position=None) == Event(2, "12", 100.0, "red shoe", "7", -1, "")
+    assert parse(item_id=7, request_id=12, position=None) == Event(
+        2, "12", 100.0, "red shoe", "7", -1, ""
+    )
 
 
 def test_an_order_needs_neither_request_nor_query() -> None:
     order = parse(event="order", request_id=None, query="", position="")
     assert order == Event(3, "", 100.0, "", "a", -1, "")
+    assert (
+        parse(event="order", request_id=float("nan"), user_id=float("nan")).request_id
+        == ""
+    )
 
 
 def test_columns_are_mapped() -> None:
@@ -88,7 +101,9 @@ def test_timestamps_are_seconds_or_iso_in_utc(value: Any, seconds: float) -> Non
         ({"position": 10**400}, "bad_position"),
     ],
 )
-def test_a_bad_event_is_rejected_with_its_reason(changes: dict[str, Any], reason: str) -> None:
+def test_a_bad_event_is_rejected_with_its_reason(
+    changes: dict[str, Any], reason: str
+) -> None:
     with pytest.raises(RejectedRow, match=f"^{reason}$"):
         parse(**changes)
 
@@ -97,7 +112,10 @@ def test_a_query_of_1024_bytes_is_not_too_long() -> None:
     assert parse(query="é" * 512).query == "é" * 512
 
 
-@pytest.mark.parametrize("query", ["a", "7", "½", "Ⅷ", "が", "ไม้", "ー", "!", " ", "é̂", "́", "Ⓐ", "😀", "_", "😀b"])
+@pytest.mark.parametrize(
+    "query",
+    ["a", "7", "½", "Ⅷ", "が", "ไม้", "ー", "!", " ", "é̂", "́", "Ⓐ", "😀", "_", "😀b"],
+)
 def test_has_word_is_the_rule_that_serving_applies(query: str) -> None:
     try:
         text.check_queries(tf.constant([query]))
@@ -108,10 +126,18 @@ def test_has_word_is_the_rule_that_serving_applies(query: str) -> None:
 
 
 def test_a_missing_column_is_named_with_what_is_there() -> None:
-    rows = [{"event": "click", "item_id": "a", "timestamp": 1, "request_id": "r", "term": "x"}]
-    message = r'expected the column query in log.csv, which has event, item_id, timestamp, request_id, term; .*"query": '
+    rows = [
+        {
+            "event": "click",
+            "item_id": "a",
+            "timestamp": 1,
+            "request_id": "r",
+            "term": "x",
+        }
+    ]
+    message = r'column query in log.csv, which has event, item_id, timestamp, request_id, term; .*"query": '
     with pytest.raises(CommandError, match=message):
         event_columns(rows, {}, path="log.csv")
     assert event_columns(rows, {"query": "term"}, path="log.csv")["query"] == "term"
-    with pytest.raises(CommandError, match="expected the column pos in log.csv"):
+    with pytest.raises(CommandError, match=r"expected the column pos in log.csv"):
         event_columns(rows, {"query": "term", "position": "pos"}, path="log.csv")

@@ -11,7 +11,14 @@ from beam.items import ItemLayout, item_layout, parse_item
 from tfrs_mmse.cli import CommandError
 from tfrs_mmse.schema import GrainKind
 
-ROW = {"price": 10, "item_id": "a", "tags": ["x", "y"], "seller": "s", "title": "Red shoe", "brand": "Acme"}
+ROW = {
+    "price": 10,
+    "item_id": "a",
+    "tags": ["x", "y"],
+    "seller": "s",
+    "title": "Red shoe",
+    "brand": "Acme",
+}
 
 
 def layout_of(row: dict[str, Any], **config: Any) -> ItemLayout:
@@ -21,7 +28,10 @@ def layout_of(row: dict[str, Any], **config: Any) -> ItemLayout:
 def test_known_columns_have_their_roles_and_others_are_unused() -> None:
     layout = layout_of(ROW)
     assert layout.text_fields == ("title", "tags")
-    assert layout.attributes == (("price", GrainKind.NUMBER), ("brand", GrainKind.CATEGORICAL))
+    assert layout.attributes == (
+        ("price", GrainKind.NUMBER),
+        ("brand", GrainKind.CATEGORICAL),
+    )
     assert layout.unused == ("seller",)
 
 
@@ -30,37 +40,70 @@ def test_a_known_column_that_no_row_fills_is_unused() -> None:
 
 
 def test_the_config_gives_roles_and_takes_them() -> None:
-    layout = layout_of(ROW, roles={"seller": "categorical", "tags": "ignore", "price": "text"})
+    layout = layout_of(
+        ROW, roles={"seller": "categorical", "tags": "ignore", "price": "text"}
+    )
     assert layout.text_fields == ("title", "price")
-    assert layout.attributes == (("seller", GrainKind.CATEGORICAL), ("brand", GrainKind.CATEGORICAL))
+    assert layout.attributes == (
+        ("seller", GrainKind.CATEGORICAL),
+        ("brand", GrainKind.CATEGORICAL),
+    )
     assert layout.unused == ()
 
 
 def test_columns_are_mapped_to_our_names() -> None:
     row = {"sku": "a", "name": "Red shoe", "preis": 3}
-    layout = layout_of(row, item_columns={"item_id": "sku", "title": "name", "price": "preis"})
+    layout = layout_of(
+        row, item_columns={"item_id": "sku", "title": "name", "price": "preis"}
+    )
     assert parse_item(row, layout) == ("a", ("Red shoe",), (3.0,))
 
 
 @pytest.mark.parametrize(
     ("row", "config", "message"),
     [
-        ({"id": "a", "title": "t"}, {}, r'expected the column item_id in items.csv, which has id, title; .*"item_id"'),
-        (ROW, {"item_columns": {"price": "cost"}}, "expected the column cost in items.csv"),
-        (ROW, {"roles": {"size": "text"}}, "gives a role to size, but items.csv has only price, item_id"),
+        (
+            {"id": "a", "title": "t"},
+            {},
+            r'expected the column item_id in items.csv, which has id, title; .*"item_id"',
+        ),
+        (
+            ROW,
+            {"item_columns": {"price": "cost"}},
+            "expected the column cost in items.csv",
+        ),
+        (
+            ROW,
+            {"roles": {"size": "text"}},
+            "gives a role to size, but items.csv has only price, item_id",
+        ),
         (ROW, {"roles": {"title": "text"}}, "the column title has its role already"),
-        ({**ROW, "level": 1}, {"roles": {"level": "number"}}, "'level' is taken .*\"item_level\": \"level\""),
+        (
+            {**ROW, "level": 1},
+            {"roles": {"level": "number"}},
+            '\'level\' is taken .*"item_level": "level"',
+        ),
         ({**ROW, "word": "w"}, {"roles": {"word": "categorical"}}, "'word' is taken"),
-        ({**ROW, "a/b": 1}, {"roles": {"a/b": "number"}}, "the column name 'a/b' cannot name a feature"),
+        (
+            {**ROW, "a/b": 1},
+            {"roles": {"a/b": "number"}},
+            "the column name 'a/b' cannot name a feature",
+        ),
     ],
 )
-def test_a_column_that_cannot_be_used_is_named(row: dict[str, Any], config: dict[str, Any], message: str) -> None:
+def test_a_column_that_cannot_be_used_is_named(
+    row: dict[str, Any], config: dict[str, Any], message: str
+) -> None:
     with pytest.raises(CommandError, match=message):
         layout_of(row, **config)
 
 
 def test_an_item_is_parsed_in_the_layouts_order() -> None:
-    assert parse_item({**ROW, "item_id": 7}, layout_of(ROW)) == ("7", ("Red shoe", "x y"), (10.0, "Acme"))
+    assert parse_item({**ROW, "item_id": 7}, layout_of(ROW)) == (
+        "7",
+        ("Red shoe", "x y"),
+        (10.0, "Acme"),
+    )
 
 
 def test_missing_values_are_empty_or_nan() -> None:
@@ -86,6 +129,8 @@ def test_missing_values_are_empty_or_nan() -> None:
         ({"price": float("inf")}, "bad_number"),
     ],
 )
-def test_a_bad_item_is_rejected_with_its_reason(changes: dict[str, Any], reason: str) -> None:
+def test_a_bad_item_is_rejected_with_its_reason(
+    changes: dict[str, Any], reason: str
+) -> None:
     with pytest.raises(RejectedRow, match=f"^{reason}$"):
         parse_item({**ROW, **changes}, layout_of(ROW))

@@ -20,13 +20,21 @@ def fail(error: Exception) -> None:
         (["stray"], ["stray"]),
     ],
 )
-def test_flags_that_beam_does_not_know_are_found(flags: list[str], unknown: list[str]) -> None:
+def test_flags_that_beam_does_not_know_are_found(
+    flags: list[str], unknown: list[str]
+) -> None:
     assert unknown_flags(flags) == unknown
 
 
-def test_our_error_in_a_worker_is_one_sentence_and_no_traceback(caplog: pytest.LogCaptureFixture) -> None:
+def test_our_error_in_a_worker_is_one_sentence_and_no_traceback(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     pipeline = make_pipeline([])
-    _ = pipeline | beam.Create([CommandError("a.jsonl is broken (end of\nfile); copy it")]) | beam.Map(fail)
+    _ = (
+        pipeline
+        | beam.Create([CommandError("a.jsonl is broken (end of\nfile); copy it")])
+        | beam.Map(fail)
+    )
     with pytest.raises(CommandError) as raised:
         run(pipeline)
     assert str(raised.value) == "a.jsonl is broken (end of\nfile); copy it"
@@ -46,12 +54,12 @@ def test_our_error_from_another_machine_is_found_in_its_traceback() -> None:
                 "tfrs_mmse.cli.CommandError: a.jsonl is broken [while running 'ReadEvents/ReadRows-ptransform-4']\n"
             )
 
-    with pytest.raises(CommandError, match="^a.jsonl is broken$"):
+    with pytest.raises(CommandError, match=r"^a.jsonl is broken$"):
         run(Remote())  # type: ignore[arg-type]
 
 
 def test_a_mistake_of_ours_keeps_its_type() -> None:
     pipeline = make_pipeline(["--runner=DirectRunner"])
     _ = pipeline | beam.Create([KeyError("a bug")]) | beam.Map(fail)
-    with pytest.raises(KeyError, match="a bug"):
+    with pytest.raises(KeyError, match=r"a bug"):
         run(pipeline)

@@ -21,7 +21,9 @@ def number_rule(fields: Fields) -> int:
     return int(fields["n"])
 
 
-def test_good_rows_keep_their_place_and_bad_ones_become_dead_letters(tmp_path: Path) -> None:
+def test_good_rows_keep_their_place_and_bad_ones_become_dead_letters(
+    tmp_path: Path,
+) -> None:
     files = [str(tmp_path / "a.jsonl"), str(tmp_path / "b.csv")]
     Path(files[0]).write_bytes(b'{"n": 1}\n{"n": \xff}\n{"m": 2}\n')
     Path(files[1]).write_text("n\n5\n")
@@ -50,7 +52,15 @@ def test_a_mistake_in_a_rule_stops_the_pipeline(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [("a", "a"), (None, ""), (42, "42"), (1.5, "1.5"), (float("nan"), ""), (True, "true"), (["a", 1, None], "a 1 ")],
+    [
+        ("a", "a"),
+        (None, ""),
+        (42, "42"),
+        (1.5, "1.5"),
+        (float("nan"), ""),
+        (True, "true"),
+        (["a", 1, None], "a 1 "),
+    ],
 )
 def test_values_become_text(value: Any, text: str) -> None:
     assert text_value(value, Rejected.BAD_TEXT) == text

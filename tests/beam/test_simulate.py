@@ -16,7 +16,9 @@ from beam.simulate import main
 FILES = ("items.jsonl.gz", "events.jsonl.gz", "truth.parquet")
 
 
-def run(capsys: pytest.CaptureFixture[str], output: Path, *flags: str) -> dict[str, Any]:
+def run(
+    capsys: pytest.CaptureFixture[str], output: Path, *flags: str
+) -> dict[str, Any]:
     assert main(["--output", str(output), *flags]) == 0
     return json.loads(capsys.readouterr().out)
 
@@ -27,10 +29,14 @@ def read(path: Path) -> list[dict[str, Any]]:
 
 
 def digests(directory: Path) -> list[str]:
-    return [hashlib.sha256((directory / name).read_bytes()).hexdigest() for name in FILES]
+    return [
+        hashlib.sha256((directory / name).read_bytes()).hexdigest() for name in FILES
+    ]
 
 
-def test_the_files_hold_what_the_summary_says(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_the_files_hold_what_the_summary_says(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     output = tmp_path / "new" / "shop"
     summary = run(capsys, output, "--requests", "600", "--items", "400", "--seed", "5")
 
@@ -40,10 +46,14 @@ def test_the_files_hold_what_the_summary_says(capsys: pytest.CaptureFixture[str]
     assert summary["items"] == len(items) == len({i["item_id"] for i in items}) == 400
     assert summary["requests"] == len(requests) == 600
     assert summary["events"] == dict(Counter(e["event"] for e in events))
-    assert summary["requests_with_click"] == len({e["request_id"] for e in events if e["event"] == "click"})
+    assert summary["requests_with_click"] == len(
+        {e["request_id"] for e in events if e["event"] == "click"}
+    )
     assert summary["orders_without_request"] == len(late) > 0
     assert {e["event"] for e in late} == {"order"}
-    assert summary["distinct_queries"] == len({e["query"] for e in events if "query" in e})
+    assert summary["distinct_queries"] == len(
+        {e["query"] for e in events if "query" in e}
+    )
     assert summary["users"] == len({e["user_id"] for e in events})
     assert summary["truth_rows"] == pq.read_metadata(output / "truth.parquet").num_rows
     assert summary["seed"] == 5
@@ -51,7 +61,9 @@ def test_the_files_hold_what_the_summary_says(capsys: pytest.CaptureFixture[str]
     assert sorted(p.name for p in output.iterdir()) == sorted(FILES)
 
 
-def test_items_and_events_have_the_fields_of_the_contract(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_items_and_events_have_the_fields_of_the_contract(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     run(capsys, tmp_path, "--requests", "300", "--items", "200")
 
     for item in read(tmp_path / "items.jsonl.gz"):
@@ -72,15 +84,29 @@ def test_the_same_seed_gives_the_same_bytes_in_another_process(
     flags = ("--requests", "300", "--items", "300", "--seed", "7")
     run(capsys, tmp_path / "here", *flags)
     for hash_seed in ("0", "1"):
-        command = [sys.executable, "-m", "beam.simulate", "--output", str(tmp_path / hash_seed), *flags]
-        subprocess.run(command, check=True, capture_output=True, env={**os.environ, "PYTHONHASHSEED": hash_seed})
+        command = [
+            sys.executable,
+            "-m",
+            "beam.simulate",
+            "--output",
+            str(tmp_path / hash_seed),
+            *flags,
+        ]
+        subprocess.run(
+            command,
+            check=True,
+            capture_output=True,
+            env={**os.environ, "PYTHONHASHSEED": hash_seed},
+        )
         assert digests(tmp_path / hash_seed) == digests(tmp_path / "here")
 
     run(capsys, tmp_path / "other", *flags[:-1], "8")
     assert not set(digests(tmp_path / "other")) & set(digests(tmp_path / "here"))
 
 
-def test_one_item_and_one_request_are_enough(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_one_item_and_one_request_are_enough(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     summary = run(capsys, tmp_path, "--requests", "1", "--items", "1")
     assert summary["events"]["impression"] == 1
 
@@ -88,14 +114,29 @@ def test_one_item_and_one_request_are_enough(capsys: pytest.CaptureFixture[str],
 @pytest.mark.parametrize(
     "flags,message",
     [
-        (("--requests", "0"), "argument --requests: expected a whole number of at least 1, got '0'"),
-        (("--items", "-3"), "argument --items: expected a whole number of at least 1, got '-3'"),
-        (("--items", "many"), "argument --items: expected a whole number of at least 1, got 'many'"),
-        (("--seed", "-1"), "argument --seed: expected a whole number of at least 0, got '-1'"),
+        (
+            ("--requests", "0"),
+            "argument --requests: expected a whole number of at least 1, got '0'",
+        ),
+        (
+            ("--items", "-3"),
+            "argument --items: expected a whole number of at least 1, got '-3'",
+        ),
+        (
+            ("--items", "many"),
+            "argument --items: expected a whole number of at least 1, got 'many'",
+        ),
+        (
+            ("--seed", "-1"),
+            "argument --seed: expected a whole number of at least 0, got '-1'",
+        ),
     ],
 )
 def test_wrong_numbers_are_a_usage_error(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path, flags: tuple[str, str], message: str
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    flags: tuple[str, str],
+    message: str,
 ) -> None:
     with pytest.raises(SystemExit) as stopped:
         main(["--output", str(tmp_path / "shop"), *flags])
@@ -110,4 +151,7 @@ def test_an_output_that_cannot_be_a_directory_is_one_sentence(
     file = tmp_path / "file"
     file.write_text("")
     assert main(["--output", str(file)]) == 1
-    assert capsys.readouterr().err == f"error: --output {file} is a file, expected a directory or a new name\n"
+    assert (
+        capsys.readouterr().err
+        == f"error: --output {file} is a file, expected a directory or a new name\n"
+    )

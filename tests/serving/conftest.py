@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from serving import exporter
-from serving.exporter import ExportConfig, Queries, export_model
+from serving import check
+from serving.check import ExportConfig, Queries
+from serving.exporter import export_model
 from serving.manager import VersionManager
 from serving.servable import Servable
 from serving.service import BoundServer, RequestCounts
@@ -111,14 +112,14 @@ def scann_version(shop: Shop, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A published ScaNN version with k=5."""
     output = tmp_path_factory.mktemp("scann")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(exporter, "_run_verify", _verify_here)
+        patch.setattr(check, "run_verify", _verify_here)
         return Path(export_model(*shop, output, ExportConfig(index="scann", k=5), source={})["path"])
 
 
 @pytest.fixture
 def verify_in_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Saves the start of a process where a test is not about its being fresh."""
-    monkeypatch.setattr(exporter, "_run_verify", _verify_here)
+    monkeypatch.setattr(check, "run_verify", _verify_here)
 
 
 def _verify_here(version_dir: Path, scratch: Path) -> dict[str, Any]:

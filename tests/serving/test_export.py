@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from serving import exporter
+from serving import check, exporter
 from serving.export import main
-from serving.exporter import ExportConfig, check_corpus, choose_queries, export_model
+from serving.check import ExportConfig
+from serving.exporter import check_corpus, choose_queries, export_model
 from serving.servable import Servable, read_warmup_requests
 from tfrs_mmse import schema
 from tfrs_mmse.cli import CommandError
@@ -92,7 +93,7 @@ def test_an_export_whose_answers_are_not_the_models_publishes_nothing(
 def test_an_index_that_finds_too_little_is_not_published(
     shop: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(exporter, "recall", lambda score, exact: 0.85)
+    monkeypatch.setattr(check, "recall", lambda score, exact: 0.85)
     with pytest.raises(CommandError, match=r"scann index finds 0\.850 of the exact top 5, less than --min-recall 0\.9"):
         export_shop(shop, tmp_path, ExportConfig(index="scann", k=5))
     assert list(tmp_path.iterdir()) == []
@@ -165,13 +166,13 @@ def test_without_scann_the_export_says_what_to_do(
 
 @pytest.mark.parametrize("module", ["serving.export", "serving.server", "serving.client", "serving.verify"])
 def test_help_does_not_wait_for_tensorflow(module: str) -> None:
-    check = (
+    script = (
         f"import sys, runpy; sys.argv = ['x', '--help']\n"
         f"try: runpy.run_module('{module}', run_name='__main__')\n"
         "except SystemExit as e: assert not e.code\n"
         "assert not {'tensorflow', 'grpc'} & sys.modules.keys()"
     )
     root = Path(__file__).resolve().parents[2]
-    finished = subprocess.run([sys.executable, "-c", check], cwd=root, capture_output=True, text=True, check=False)
+    finished = subprocess.run([sys.executable, "-c", script], cwd=root, capture_output=True, text=True, check=False)
     assert finished.returncode == 0, finished.stderr
     assert f"python -m {module}" in finished.stdout

@@ -26,6 +26,8 @@ from tensorflow_serving.apis import (
 )
 
 from serving.server import main
+from serving.service import BoundServer
+from tfrs_mmse.cli import CommandError
 
 INVALID, NOT_FOUND = grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND
 
@@ -389,10 +391,10 @@ def test_a_port_in_use_is_one_sentence(
     )
 
 
-def test_two_servers_do_not_share_a_port(served: Any, exact_version: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(signal, "signal", lambda *_: None)
-    flags = ["--model_base_path", str(exact_version.parent), "--model_name", "shop", "--host", "127.0.0.1"]
-    assert main([*flags, "--port", served.target.split(":")[1]]) == 1
+def test_two_servers_do_not_share_a_port(served: Any) -> None:
+    port = int(served.target.split(":")[1])
+    with pytest.raises(CommandError, match=f"cannot listen on 127.0.0.1:{port}"):
+        BoundServer(served.manager, "shop", served.counts, host="127.0.0.1", port=port, max_workers=1)
 
 
 def test_a_base_path_without_a_version_is_one_sentence(

@@ -10,7 +10,9 @@ from tfrs_mmse.train import resolve
 
 
 def test_settings_override_the_preset_and_keep_their_types():
-    config = TrainConfig().override(["epochs=3", "temperature=1", "log_q=false", "grains=word", "fusion=early"])
+    config = TrainConfig().override(
+        ["epochs=3", "temperature=1", "log_q=false", "grains=word", "fusion=early"]
+    )
     assert (config.epochs, config.temperature, config.log_q) == (3, 1.0, False)
     assert (config.grains, config.fusion) == ("word", "early")
 
@@ -36,7 +38,9 @@ def test_a_wrong_setting_is_refused_by_name_and_value(setting: str, message: str
 
 
 def test_unknown_fields_are_refused():
-    with pytest.raises(CommandError, match="unknown config fields lr, tau; known are attribute_dim"):
+    with pytest.raises(
+        CommandError, match="unknown config fields lr, tau; known are attribute_dim"
+    ):
         TrainConfig.from_dict({"tau": 1, "lr": 2})
 
 
@@ -54,7 +58,10 @@ def test_file_comes_before_single_settings(tmp_path: Path):
     assert (config.preset, config.epochs, config.seed) == ("two_tower", 7, 3)
 
 
-@pytest.mark.parametrize(("text", "message"), [("{", "is not valid JSON"), ("[1]", "must hold a JSON object")])
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("{", "is not valid JSON"), ("[1]", "must hold a JSON object")],
+)
 def test_a_broken_config_file_is_refused(tmp_path: Path, text: str, message: str):
     file = tmp_path / "config.json"
     file.write_text(text)

@@ -37,7 +37,9 @@ REQUESTS = [
 WORDS = ["red", "blue", "nut", "bolt", "screw", "steel"]
 SPEC = schema.FeatureSpec(
     text_fields=("title",),
-    grains=(schema.Grain(name="word", kind=schema.GrainKind.TEXT, size=len(WORDS) + 1),),
+    grains=(
+        schema.Grain(name="word", kind=schema.GrainKind.TEXT, size=len(WORDS) + 1),
+    ),
     max_query_words=8,
     max_item_words=8,
 )
@@ -45,7 +47,9 @@ SPEC = schema.FeatureSpec(
 
 def feature(values: list[Any]) -> tf.train.Feature:
     if all(isinstance(v, str) for v in values):
-        return tf.train.Feature(bytes_list=tf.train.BytesList(value=[v.encode() for v in values]))
+        return tf.train.Feature(
+            bytes_list=tf.train.BytesList(value=[v.encode() for v in values])
+        )
     if all(isinstance(v, int) for v in values):
         return tf.train.Feature(int64_list=tf.train.Int64List(value=values))
     return tf.train.Feature(float_list=tf.train.FloatList(value=values))
@@ -54,11 +58,15 @@ def feature(values: list[Any]) -> tf.train.Feature:
 def write_records(path: Path, records: list[dict[str, list[Any]]]) -> None:
     with tf.io.TFRecordWriter(str(path), "GZIP") as writer:
         for record in records:
-            features = tf.train.Features(feature={name: feature(values) for name, values in record.items()})
+            features = tf.train.Features(
+                feature={name: feature(values) for name, values in record.items()}
+            )
             writer.write(tf.train.Example(features=features).SerializeToString())
 
 
-def item_record(featurizer: Featurizer, item_id: str, text: str) -> dict[str, list[Any]]:
+def item_record(
+    featurizer: Featurizer, item_id: str, text: str
+) -> dict[str, list[Any]]:
     ids = featurizer.items({"title": tf.constant([text])})["word"].to_list()[0]
     return {
         schema.ITEM_ID: [item_id],
@@ -71,7 +79,11 @@ def item_record(featurizer: Featurizer, item_id: str, text: str) -> dict[str, li
 
 
 def request_record(query: str, levels: dict[str, int]) -> dict[str, list[Any]]:
-    return {schema.QUERY: [query], schema.ITEM_ID: list(levels), schema.LEVEL: list(levels.values())}
+    return {
+        schema.QUERY: [query],
+        schema.ITEM_ID: list(levels),
+        schema.LEVEL: list(levels.values()),
+    }
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +92,9 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("shop")
     data, run = root / "examples", root / "run"
     (data / schema.VOCABULARY_DIR).mkdir(parents=True)
-    (data / schema.VOCABULARY_DIR / "word.txt").write_text("".join(f"{word}\n" for word in WORDS))
+    (data / schema.VOCABULARY_DIR / "word.txt").write_text(
+        "".join(f"{word}\n" for word in WORDS)
+    )
     manifest = schema.Manifest(
         features=SPEC,
         num_items=len(CATALOGUE),
@@ -95,7 +109,10 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     records = [item_record(featurizer, *item) for item in CATALOGUE.items()]
     write_records(data / "items-00000-of-00002.tfrecord.gz", records[:3])
     write_records(data / "items-00001-of-00002.tfrecord.gz", records[3:])
-    write_records(data / "test-00000-of-00001.tfrecord.gz", [request_record(*request) for request in REQUESTS])
+    write_records(
+        data / "test-00000-of-00001.tfrecord.gz",
+        [request_record(*request) for request in REQUESTS],
+    )
     save_model(run, manifest, featurizer)
     return root
 
@@ -106,15 +123,21 @@ def save_model(run: Path, manifest: schema.Manifest, featurizer: Featurizer) -> 
     model = TwoTowerModel(manifest.features, config, num_items=manifest.num_items)
     restore.build(model, featurizer)
     run.mkdir()
-    (run / schema.CONFIG).write_text(json.dumps(restore.run_description(config, manifest)))
-    tf.train.CheckpointManager(tf.train.Checkpoint(model=model), str(run / schema.CHECKPOINTS), 1).save()
+    (run / schema.CONFIG).write_text(
+        json.dumps(restore.run_description(config, manifest))
+    )
+    tf.train.CheckpointManager(
+        tf.train.Checkpoint(model=model), str(run / schema.CHECKPOINTS), 1
+    ).save()
 
 
 def arguments(shop: Path, *more: str) -> list[str]:
     return ["--data", str(shop / "examples"), "--model-dir", str(shop / "run"), *more]
 
 
-def fails_with(capsys: pytest.CaptureFixture[str], argv: list[str], message: str) -> None:
+def fails_with(
+    capsys: pytest.CaptureFixture[str], argv: list[str], message: str
+) -> None:
     """The command exits with 1, one sentence on stderr, and nothing on stdout."""
     assert evaluate.main(argv) == 1
     out, err = capsys.readouterr()
@@ -122,30 +145,53 @@ def fails_with(capsys: pytest.CaptureFixture[str], argv: list[str], message: str
     assert re.fullmatch(f"error: .*{message}.*\n", err), err
 
 
-def test_prints_the_figures_of_model_and_baseline(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_prints_the_figures_of_model_and_baseline(
+    shop: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert evaluate.main(arguments(shop)) == 0
     result = json.loads(capsys.readouterr().out)
-    assert (result["split"], result["num_queries"], result["num_items"]) == ("test", 4, 5)
+    assert (result["split"], result["num_queries"], result["num_items"]) == (
+        "test",
+        4,
+        5,
+    )
     # `cha` has only an unclicked item, and only `blue nut` has an ordered one.
     assert result["averaged_over"] == {"clicked": 3, "ordered": 1, "all": 4}
     assert list(result["systems"]) == ["mmse", "bm25"]
     # BM25 finds `nut` but not `tea` for `red nut`, both items of `blue nut`, and nothing for `unknown`.
-    assert result["systems"]["bm25"]["clicked"] == {f"recall@{k}": 0.5 for k in (10, 100, 1000)}
-    assert result["systems"]["bm25"]["ordered"] == {f"recall@{k}": 1 for k in (10, 100, 1000)}
+    assert result["systems"]["bm25"]["clicked"] == {
+        f"recall@{k}": 0.5 for k in (10, 100, 1000)
+    }
+    assert result["systems"]["bm25"]["ordered"] == {
+        f"recall@{k}": 1 for k in (10, 100, 1000)
+    }
     # The whole catalogue fits into ten results.
-    assert result["systems"]["mmse"]["clicked"] == {f"recall@{k}": 1 for k in (10, 100, 1000)}
+    assert result["systems"]["mmse"]["clicked"] == {
+        f"recall@{k}": 1 for k in (10, 100, 1000)
+    }
     assert 0 < result["systems"]["mmse"]["all"]["ndcg@10"] < 1
     assert json.loads((shop / "run" / "evaluation" / "test.json").read_text()) == result
 
 
-def test_the_baseline_reads_raw_text_beyond_the_vocabulary(shop: Path, tmp_path: Path) -> None:
+def test_the_baseline_reads_raw_text_beyond_the_vocabulary(
+    shop: Path, tmp_path: Path
+) -> None:
     # `cha` is in no vocabulary, and folds to a word of `Chá verde`.
     assert evaluate.main(arguments(shop, "--run-output", str(tmp_path / "x"))) == 0
-    queries = dict(line.split("\t") for line in (tmp_path / "x.queries.tsv").read_text().splitlines())
-    found = [line.split() for line in (tmp_path / "x.bm25.run").read_text().splitlines()]
+    queries = dict(
+        line.split("\t")
+        for line in (tmp_path / "x.queries.tsv").read_text().splitlines()
+    )
+    found = [
+        line.split() for line in (tmp_path / "x.bm25.run").read_text().splitlines()
+    ]
     assert [row[2] for row in found if queries[row[0]] == "cha"] == ["tea"]
     # `nut` has 3 words as `bolt` does and two of the query's; `big nut` matches one of the two, in 4 words.
-    assert [row[2] for row in found if queries[row[0]] == "red nut"] == ["nut", "bolt", "big%20nut"]
+    assert [row[2] for row in found if queries[row[0]] == "red nut"] == [
+        "nut",
+        "bolt",
+        "big%20nut",
+    ]
 
 
 def test_the_files_hold_what_ir_measures_needs_to_agree(
@@ -158,10 +204,16 @@ def test_the_files_hold_what_ir_measures_needs_to_agree(
     assert sorted(q.relevance for q in qrels) == [1, 1, 1, 2, 2, 2, 2, 3]
     for system, path in (("mmse", f"{prefix}.run"), ("bm25", f"{prefix}.bm25.run")):
         run = list(ir_measures.read_trec_run(path))
-        theirs = ir_measures.calc_aggregate([R(rel=2) @ 10, R(rel=3) @ 10, nDCG @ 10], qrels, run)
+        theirs = ir_measures.calc_aggregate(
+            [R(rel=2) @ 10, R(rel=3) @ 10, nDCG @ 10], qrels, run
+        )
         ours = result["systems"][system]
-        assert ours["clicked"]["recall@10"] == pytest.approx(theirs[R(rel=2) @ 10] * 4 / 3, abs=1e-6)
-        assert ours["ordered"]["recall@10"] == pytest.approx(theirs[R(rel=3) @ 10] * 4 / 1, abs=1e-6)
+        assert ours["clicked"]["recall@10"] == pytest.approx(
+            theirs[R(rel=2) @ 10] * 4 / 3, abs=1e-6
+        )
+        assert ours["ordered"]["recall@10"] == pytest.approx(
+            theirs[R(rel=3) @ 10] * 4 / 1, abs=1e-6
+        )
         assert ours["all"]["ndcg@10"] == pytest.approx(theirs[nDCG @ 10], abs=1e-6)
 
 
@@ -175,27 +227,49 @@ def test_the_order_of_item_shards_changes_no_figure(
     items[1].rename(items[0])
     (tmp_path / "aside").rename(items[1])
     assert evaluate.main(arguments(shop)) == evaluate.main(arguments(other)) == 0
-    first, second = re.split(r"(?<=^})\n", capsys.readouterr().out, maxsplit=1, flags=re.M)
+    first, second = re.split(
+        r"(?<=^})\n", capsys.readouterr().out, maxsplit=1, flags=re.M
+    )
     # Words outside the vocabulary make items that the model cannot tell apart; those tie and rank by row.
     assert json.loads(first)["systems"]["bm25"] == json.loads(second)["systems"]["bm25"]
     assert json.loads(first)["averaged_over"] == json.loads(second)["averaged_over"]
 
 
-def test_the_baseline_can_be_left_out(shop: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert evaluate.main(arguments(shop, "--no-bm25", "--run-output", str(tmp_path / "x"))) == 0
+def test_the_baseline_can_be_left_out(
+    shop: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert (
+        evaluate.main(arguments(shop, "--no-bm25", "--run-output", str(tmp_path / "x")))
+        == 0
+    )
     assert list(json.loads(capsys.readouterr().out)["systems"]) == ["mmse"]
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["x.qrels", "x.queries.tsv", "x.run"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "x.qrels",
+        "x.queries.tsv",
+        "x.run",
+    ]
 
 
-def test_a_split_that_was_not_written_is_named(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    fails_with(capsys, arguments(shop, "--split", "train"), "there is no train-.*; write them with `beam.preprocess`")
+def test_a_split_that_was_not_written_is_named(
+    shop: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fails_with(
+        capsys,
+        arguments(shop, "--split", "train"),
+        "there is no train-.*; write them with `beam.preprocess`",
+    )
 
 
-def test_an_unknown_split_is_a_usage_error(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_split_is_a_usage_error(
+    shop: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit) as e:
         evaluate.main(arguments(shop, "--split", "items"))
     assert e.value.code == 2
-    assert "argument --split: invalid choice: 'items' (choose from 'train', 'test')" in capsys.readouterr().err
+    assert (
+        "argument --split: invalid choice: 'items' (choose from 'train', 'test')"
+        in capsys.readouterr().err
+    )
 
 
 def test_a_split_in_which_nobody_clicked_is_refused(
@@ -204,23 +278,46 @@ def test_a_split_in_which_nobody_clicked_is_refused(
     shutil.copytree(shop, tmp_path / "shop")
     path = tmp_path / "shop" / "examples" / "test-00000-of-00001.tfrecord.gz"
     write_records(path, [request_record("red nut", {"nut": 1})])
-    fails_with(capsys, arguments(tmp_path / "shop"), "expected clicked or ordered items .* none of its 1 queries")
+    fails_with(
+        capsys,
+        arguments(tmp_path / "shop"),
+        "expected clicked or ordered items .* none of its 1 queries",
+    )
 
 
 def test_examples_or_models_of_another_format_are_refused(
     shop: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shutil.copytree(shop, tmp_path / "shop")
-    for path in (tmp_path / "shop" / "run" / "config.json", tmp_path / "shop" / "examples" / "manifest.json"):
-        path.write_text(json.dumps({**json.loads(path.read_text()), "format_version": 99}))
-        fails_with(capsys, arguments(tmp_path / "shop"), f"{path.name} is of format version 99, .* reads version 1")
+    for path in (
+        tmp_path / "shop" / "run" / "config.json",
+        tmp_path / "shop" / "examples" / "manifest.json",
+    ):
+        path.write_text(
+            json.dumps({**json.loads(path.read_text()), "format_version": 99})
+        )
+        fails_with(
+            capsys,
+            arguments(tmp_path / "shop"),
+            f"{path.name} is of format version 99, .* reads version 1",
+        )
 
 
-def test_directories_that_are_not_there_are_named(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_directories_that_are_not_there_are_named(
+    shop: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     missing = str(shop / "nowhere")
     data, run = str(shop / "examples"), str(shop / "run")
-    fails_with(capsys, ["--data", missing, "--model-dir", run], "nowhere, but there is no manifest.json")
-    fails_with(capsys, ["--data", data, "--model-dir", missing], "nowhere, but there is no config.json")
+    fails_with(
+        capsys,
+        ["--data", missing, "--model-dir", run],
+        "nowhere, but there is no manifest.json",
+    )
+    fails_with(
+        capsys,
+        ["--data", data, "--model-dir", missing],
+        "nowhere, but there is no config.json",
+    )
 
 
 def test_a_model_that_diverged_is_refused(
@@ -236,7 +333,10 @@ def test_a_model_that_diverged_is_refused(
 
     monkeypatch.setattr(restore, "load_trained", diverged)
     assert evaluate.main(arguments(shop)) == 1
-    assert "error: expected finite embeddings from the model, got NaN" in capsys.readouterr().err
+    assert (
+        "error: expected finite embeddings from the model, got NaN"
+        in capsys.readouterr().err
+    )
 
 
 def test_judged_items_outside_the_catalogue_are_reported(
@@ -254,19 +354,30 @@ def test_judged_items_outside_the_catalogue_are_reported(
 
 def test_help_answers_without_loading_tensorflow() -> None:
     code = "import sys; from tfrs_mmse import evaluate; assert not {'tensorflow', 'ranx', 'numba'} & set(sys.modules)"
-    subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, "PYTHONPATH": os.getcwd()})
+    subprocess.run(
+        [sys.executable, "-c", code],
+        check=True,
+        env={**os.environ, "PYTHONPATH": os.getcwd()},
+    )
 
 
 def test_figures_are_named_by_the_preset(
-    shop: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    shop: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     load = restore.load_trained
 
     def renamed(data: Path, model_dir: Path) -> restore.Trained:
         trained = load(data, model_dir)
-        return trained._replace(config=dataclasses.replace(trained.config, preset="two_tower"))
+        return trained._replace(
+            config=dataclasses.replace(trained.config, preset="two_tower")
+        )
 
     monkeypatch.setattr(restore, "load_trained", renamed)
     assert evaluate.main(arguments(shop, "--run-output", str(tmp_path / "x"))) == 0
     assert list(json.loads(capsys.readouterr().out)["systems"]) == ["two_tower", "bm25"]
-    assert {line.split()[5] for line in (tmp_path / "x.run").read_text().splitlines()} == {"two_tower"}
+    assert {
+        line.split()[5] for line in (tmp_path / "x.run").read_text().splitlines()
+    } == {"two_tower"}

@@ -26,7 +26,12 @@ VOCABULARIES = {
 
 @pytest.fixture
 def featurizer() -> Featurizer:
-    spec = schema.FeatureSpec(text_fields=("title", "tags"), grains=GRAINS, max_query_words=8, max_item_words=4)
+    spec = schema.FeatureSpec(
+        text_fields=("title", "tags"),
+        grains=GRAINS,
+        max_query_words=8,
+        max_item_words=4,
+    )
     return Featurizer(spec, VOCABULARIES)
 
 
@@ -42,19 +47,43 @@ def test_item_text_is_the_joined_fields_cut_to_its_first_words(featurizer: Featu
     assert ids["word"].to_list() == [[2, 3, 0, 0]]  # blue is the fifth word
 
 
-@pytest.mark.parametrize(("brand", "expected"), [(" ACME  Co", 1), ("zéta", 2), ("other", 0), ("", 0)])
-def test_categories_are_folded_and_rare_or_missing_ones_are_zero(featurizer: Featurizer, brand: str, expected: int):
+@pytest.mark.parametrize(
+    ("brand", "expected"), [(" ACME  Co", 1), ("zéta", 2), ("other", 0), ("", 0)]
+)
+def test_categories_are_folded_and_rare_or_missing_ones_are_zero(
+    featurizer: Featurizer, brand: str, expected: int
+):
     assert_array_equal(featurizer.items(fields(brand=brand))["brand"], [expected])
 
 
-@pytest.mark.parametrize(("price", "expected"), [(9.99, 1), (10.0, 2), (19.0, 2), (20.0, 3), (math.nan, 0)])
-def test_numbers_fall_into_buckets_and_missing_ones_are_zero(featurizer: Featurizer, price: float, expected: int):
+@pytest.mark.parametrize(
+    ("price", "expected"), [(9.99, 1), (10.0, 2), (19.0, 2), (20.0, 3), (math.nan, 0)]
+)
+def test_numbers_fall_into_buckets_and_missing_ones_are_zero(
+    featurizer: Featurizer, price: float, expected: int
+):
     assert_array_equal(featurizer.items(fields(price=price))["price"], [expected])
+
+
+def test_with_empty_vocabularies_everything_is_unknown():
+    spec = schema.FeatureSpec(
+        text_fields=("title",), grains=GRAINS, max_query_words=8, max_item_words=4
+    )
+    featurizer = Featurizer(spec, {name: [] for name in VOCABULARIES})
+    ids = featurizer.items(fields(title="blue mug", brand="acme co", price=5.0))
+    assert ids["word"].to_list() == [[0, 0]]
+    assert_array_equal(ids["brand"], [0])
+    assert_array_equal(ids["price"], [1])
 
 
 def test_the_item_signature_names_every_raw_field(featurizer: Featurizer):
     dtypes = {name: spec.dtype for name, spec in featurizer.item_signature().items()}
-    assert dtypes == {"title": tf.string, "tags": tf.string, "brand": tf.string, "price": tf.float32}
+    assert dtypes == {
+        "title": tf.string,
+        "tags": tf.string,
+        "brand": tf.string,
+        "price": tf.float32,
+    }
 
 
 def test_vocabularies_are_read_back_line_by_line(tmp_path: Path):
@@ -65,7 +94,9 @@ def test_vocabularies_are_read_back_line_by_line(tmp_path: Path):
     assert read_vocabularies(tmp_path, GRAINS) == VOCABULARIES
 
 
-def fields(*, title: str = "", tags: str = "", brand: str = "", price: float = math.nan) -> dict[str, tf.Tensor]:
+def fields(
+    *, title: str = "", tags: str = "", brand: str = "", price: float = math.nan
+) -> dict[str, tf.Tensor]:
     return {
         "title": tf.constant([title]),
         "tags": tf.constant([tags]),

@@ -23,25 +23,39 @@ def softmax_loss(
         tf.constant(positive, tf.float32),
         tf.constant(negative, tf.float32),
         row=tf.constant(row if row is not None else range(len(positive)), tf.int64),
-        is_negative=tf.constant(mask) if mask is not None else tf.ones_like(negative, tf.bool),
-        log_expected_count=tf.constant(log_expected_count or [0.0] * len(negative[0]), tf.float32),
+        is_negative=tf.constant(mask)
+        if mask is not None
+        else tf.ones_like(negative, tf.bool),
+        log_expected_count=tf.constant(
+            log_expected_count or [0.0] * len(negative[0]), tf.float32
+        ),
         temperature=temperature,
     ).numpy()
 
 
 def test_softmax_matches_hand_computed_values():
     # exp(positive) = 3 and 1, exp(negatives) = [1, 2] and [1, 1]: p = 3 / (3 + 3) and 1 / (1 + 2).
-    assert_allclose(softmax_loss([log(3), 0], [[0, log(2)], [0, 0]]), [log(6 / 3), log(3)], rtol=1e-6)
+    assert_allclose(
+        softmax_loss([log(3), 0], [[0, log(2)], [0, 0]]),
+        [log(6 / 3), log(3)],
+        rtol=1e-6,
+    )
 
 
 def test_softmax_divides_scores_by_the_temperature():
     # At temperature 1/2 exp(score / t) is squared: p = 9 / (9 + 4).
-    assert_allclose(softmax_loss([log(3)], [[log(2)]], temperature=0.5), [log(13 / 9)], rtol=1e-6)
+    assert_allclose(
+        softmax_loss([log(3)], [[log(2)]], temperature=0.5), [log(13 / 9)], rtol=1e-6
+    )
 
 
 def test_a_negative_drawn_twice_as_often_as_expected_once_counts_half():
     # E = (2, 1/4): the sum is 1/2 + 4 = 4.5, p = 3 / 7.5. A rare item's negative speaks for the many not drawn.
-    assert_allclose(softmax_loss([log(3)], [[0, 0]], log_expected_count=[log(2), log(1 / 4)]), [log(7.5 / 3)], rtol=1e-6)
+    assert_allclose(
+        softmax_loss([log(3)], [[0, 0]], log_expected_count=[log(2), log(1 / 4)]),
+        [log(7.5 / 3)],
+        rtol=1e-6,
+    )
 
 
 def test_softmax_equals_the_full_one_when_every_item_is_drawn_with_its_probability_many_times():
@@ -49,7 +63,11 @@ def test_softmax_equals_the_full_one_when_every_item_is_drawn_with_its_probabili
     scores = rng.normal(size=50)
     probability = rng.dirichlet(np.ones(50))
     drawn = rng.choice(50, size=200_000, p=probability)
-    sampled = softmax_loss([0.3], [list(scores[drawn])], log_expected_count=list(np.log(200_000 * probability[drawn])))
+    sampled = softmax_loss(
+        [0.3],
+        [list(scores[drawn])],
+        log_expected_count=list(np.log(200_000 * probability[drawn])),
+    )
     # The full softmax, in NumPy; 2e-2 is about four standard errors of the estimate.
     assert_allclose(sampled, [np.log(1 + np.exp(scores - 0.3).sum())], rtol=2e-2)
 
@@ -65,13 +83,19 @@ def test_a_masked_negative_is_as_if_it_were_not_there():
 
 
 def test_adding_a_constant_to_all_scores_of_a_query_changes_nothing():
-    assert_allclose(softmax_loss([2.5], [[3.0, 1.0]]), softmax_loss([0.5], [[1.0, -1.0]]), rtol=1e-6)
+    assert_allclose(
+        softmax_loss([2.5], [[3.0, 1.0]]), softmax_loss([0.5], [[1.0, -1.0]]), rtol=1e-6
+    )
 
 
 def test_the_order_of_candidates_does_not_matter():
     counts = [0.1, -0.7, 0.4]
     forward = softmax_loss([0.5], [[1.0, 2.0, 3.0]], log_expected_count=counts)
-    assert_allclose(forward, softmax_loss([0.5], [[3.0, 2.0, 1.0]], log_expected_count=counts[::-1]), rtol=1e-6)
+    assert_allclose(
+        forward,
+        softmax_loss([0.5], [[3.0, 2.0, 1.0]], log_expected_count=counts[::-1]),
+        rtol=1e-6,
+    )
 
 
 @pytest.mark.parametrize("scale", [1.0, 1e4])
@@ -91,7 +115,9 @@ def test_without_any_negative_loss_is_zero_and_gradient_finite(scale: float):
         assert_allclose(gradient, tf.zeros_like(gradient))
 
 
-def pairwise(score: list[list[float]], level: list[list[int]], temperature: float = 1.0) -> np.ndarray:
+def pairwise(
+    score: list[list[float]], level: list[list[int]], temperature: float = 1.0
+) -> np.ndarray:
     return pairwise_logistic_loss(
         tf.constant(score, tf.float32), tf.constant(level), temperature=temperature
     ).numpy()
@@ -106,11 +132,15 @@ def test_pairwise_matches_hand_computed_values():
 
 def test_pairwise_counts_only_pairs_of_different_levels():
     # Two clicked items against one unclicked: odds 3/1 and 1/1, and nothing between the two.
-    assert_allclose(pairwise([[log(3), 0, 0]], [[2, 2, 1]]), [(log(4 / 3) + log(2)) / 2], rtol=1e-6)
+    assert_allclose(
+        pairwise([[log(3), 0, 0]], [[2, 2, 1]]), [(log(4 / 3) + log(2)) / 2], rtol=1e-6
+    )
 
 
 def test_pairwise_divides_differences_by_the_temperature():
-    assert_allclose(pairwise([[log(3), 0]], [[2, 1]], temperature=0.5), [log(1 + 1 / 9)], rtol=1e-6)
+    assert_allclose(
+        pairwise([[log(3), 0]], [[2, 1]], temperature=0.5), [log(1 + 1 / 9)], rtol=1e-6
+    )
 
 
 def test_padding_takes_part_in_no_pair():
@@ -132,4 +162,6 @@ def test_swapping_a_wrong_pair_lowers_the_loss():
 
 def test_the_loss_of_a_shard_is_the_shard_of_the_loss():
     score, level = [[0.3, 0.1], [0.9, -1.0]], [[3, 2], [1, 2]]
-    assert_allclose(pairwise(score, level)[1:], pairwise(score[1:], level[1:]), rtol=1e-6)
+    assert_allclose(
+        pairwise(score, level)[1:], pairwise(score[1:], level[1:]), rtol=1e-6
+    )

@@ -19,10 +19,16 @@ def ranked(*rows: list[int], k: int = 1000) -> np.ndarray:
 
 def test_recall_is_the_share_of_relevant_items_among_the_first_k() -> None:
     # Query q clicked 3, 4, 700 and ordered 5; 3 is at rank 1, 5 at rank 11, 4 at rank 101 and 700 is not found.
-    judgements = Judgements({b"q": {b"3": 2, b"4": 2, b"700": 2, b"5": 3, b"8": 1}}, ITEMS)
+    judgements = Judgements(
+        {b"q": {b"3": 2, b"4": 2, b"700": 2, b"5": 3, b"8": 1}}, ITEMS
+    )
     results = [3, *range(1000, 1009), 5, *range(1009, 1098), 4]
     figures = metrics.means(judgements.figures(ranked(results)))
-    assert figures["clicked"] == {"recall@10": 1 / 4, "recall@100": 2 / 4, "recall@1000": 3 / 4}
+    assert figures["clicked"] == {
+        "recall@10": 1 / 4,
+        "recall@100": 2 / 4,
+        "recall@1000": 3 / 4,
+    }
     assert figures["ordered"] == {"recall@10": 0, "recall@100": 1, "recall@1000": 1}
 
 
@@ -55,19 +61,32 @@ def test_queries_without_a_relevant_item_are_left_out_of_the_mean() -> None:
 
 def test_a_segment_without_any_query_has_no_mean() -> None:
     figures = Judgements({b"a": {b"1": 2}}, ITEMS).figures(ranked([1]))
-    assert metrics.means(figures)["ordered"] == {"recall@10": None, "recall@100": None, "recall@1000": None}
+    assert metrics.means(figures)["ordered"] == {
+        "recall@10": None,
+        "recall@100": None,
+        "recall@1000": None,
+    }
 
 
 def test_a_query_without_results_counts_as_nothing_found() -> None:
-    figures = Judgements({b"a": {b"0": 3}, b"b": {b"1": 2}}, ITEMS).figures(ranked([], [1]))
+    figures = Judgements({b"a": {b"0": 3}, b"b": {b"1": 2}}, ITEMS).figures(
+        ranked([], [1])
+    )
     assert_array_equal(figures["clicked"]["recall@1000"], [0, 1])
     assert_array_equal(figures["all"]["ndcg@10"], [0, 1])
 
 
 def test_a_relevant_item_outside_the_catalogue_counts_as_not_found() -> None:
-    judgements = Judgements({b"a": {b"0": 2, b"gone": 2}, b"b": {b"gone": 3, b"1": 2}}, [b"0", b"1"])
+    judgements = Judgements(
+        {b"a": {b"0": 2, b"gone": 2}, b"b": {b"gone": 3, b"1": 2}}, [b"0", b"1"]
+    )
     assert judgements.num_unknown == 1
-    assert_array_equal(judgements.figures(np.array([[0, 1], [0, 1]], np.int32))["clicked"]["recall@10"], [1 / 2, 1 / 2])
+    assert_array_equal(
+        judgements.figures(np.array([[0, 1], [0, 1]], np.int32))["clicked"][
+            "recall@10"
+        ],
+        [1 / 2, 1 / 2],
+    )
 
 
 def test_results_must_be_those_of_the_judged_queries() -> None:
@@ -75,20 +94,27 @@ def test_results_must_be_those_of_the_judged_queries() -> None:
         Judgements({b"a": {b"0": 2}}, ITEMS).figures(ranked([0], [1]))
 
 
-def random_case(num_queries: int, num_items: int = 400) -> tuple[dict[bytes, dict[bytes, int]], np.ndarray]:
+def random_case(
+    num_queries: int, num_items: int = 400
+) -> tuple[dict[bytes, dict[bytes, int]], np.ndarray]:
     rng = np.random.default_rng(0)
     qrels = {}
     for q in range(num_queries):
         judged = rng.choice(num_items, size=rng.integers(1, 30), replace=False)
         qrels[b"q%05d" % q] = {ITEMS[i]: int(rng.integers(1, 4)) for i in judged}
-    index = np.stack([rng.permutation(num_items)[:200] for _ in range(num_queries)]).astype(np.int32)
+    index = np.stack(
+        [rng.permutation(num_items)[:200] for _ in range(num_queries)]
+    ).astype(np.int32)
     return qrels, index
 
 
 def test_agrees_with_ir_measures_query_by_query() -> None:
     qrels, index = random_case(60)
     figures = Judgements(qrels, ITEMS).figures(index)
-    theirs_qrels = {q.decode(): {i.decode(): level for i, level in levels.items()} for q, levels in qrels.items()}
+    theirs_qrels = {
+        q.decode(): {i.decode(): level for i, level in levels.items()}
+        for q, levels in qrels.items()
+    }
     run = {
         q: {ITEMS[i].decode(): float(-rank) for rank, i in enumerate(row)}
         for q, row in zip(theirs_qrels, index, strict=True)
@@ -100,12 +126,20 @@ def test_agrees_with_ir_measures_query_by_query() -> None:
         (R(rel=3) @ 1000, figures["ordered"]["recall@1000"], 3),
         (nDCG @ 10, figures["all"]["ndcg@10"], 1),
     ]:
-        theirs = {m.query_id: m.value for m in ir_measures.iter_calc([measure], theirs_qrels, run)}
-        expected = [theirs[q] if max(theirs_qrels[q].values()) >= level else np.nan for q in theirs_qrels]
+        theirs = {
+            m.query_id: m.value
+            for m in ir_measures.iter_calc([measure], theirs_qrels, run)
+        }
+        expected = [
+            theirs[q] if max(theirs_qrels[q].values()) >= level else np.nan
+            for q in theirs_qrels
+        ]
         assert_allclose(ours, expected, rtol=1e-6, err_msg=str(measure))
 
 
-def test_figures_do_not_depend_on_the_blocks_they_are_computed_in(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_figures_do_not_depend_on_the_blocks_they_are_computed_in(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     qrels, index = random_case(25)
     whole = Judgements(qrels, ITEMS).figures(index)
     monkeypatch.setattr(metrics, "_QUERY_BLOCK", 7)
@@ -118,7 +152,13 @@ def test_figures_do_not_depend_on_the_blocks_they_are_computed_in(monkeypatch: p
 def test_renumbered_items_change_no_figure() -> None:
     qrels, index = random_case(25)
     order = np.random.default_rng(1).permutation(len(ITEMS))
-    place = np.argsort(order)  # item i of ITEMS is at row place[i] of the permuted corpus
+    place = np.argsort(
+        order
+    )  # item i of ITEMS is at row place[i] of the permuted corpus
     before = metrics.means(Judgements(qrels, ITEMS).figures(index))
-    after = metrics.means(Judgements(qrels, [ITEMS[i] for i in order]).figures(place[index].astype(np.int32)))
+    after = metrics.means(
+        Judgements(qrels, [ITEMS[i] for i in order]).figures(
+            place[index].astype(np.int32)
+        )
+    )
     assert after == before

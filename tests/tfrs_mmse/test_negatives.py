@@ -7,7 +7,9 @@ from tfrs_mmse import negatives
 
 def test_known_positives_are_marked_at_every_copy():
     candidates = tf.constant([7, 3, 7, 9], tf.int64)
-    positives = tf.ragged.constant([[7], [9, 3], [], [100, 5]], dtype=tf.int64, row_splits_dtype=tf.int64)
+    positives = tf.ragged.constant(
+        [[7], [9, 3], [], [100, 5]], dtype=tf.int64, row_splits_dtype=tf.int64
+    )
     assert_array_equal(
         negatives.is_known_positive(candidates, positives),
         [
@@ -32,11 +34,17 @@ def test_known_positives_agree_with_plain_membership():
 
 def test_no_query_has_positives():
     positives = tf.ragged.constant([[], []], dtype=tf.int64, row_splits_dtype=tf.int64)
-    assert not negatives.is_known_positive(tf.constant([1, 2], tf.int64), positives).numpy().any()
+    assert (
+        not negatives.is_known_positive(tf.constant([1, 2], tf.int64), positives)
+        .numpy()
+        .any()
+    )
 
 
 def test_items_of_the_own_request_are_marked_and_random_ones_are_nobodys():
-    own = negatives.is_own_item(tf.constant([0, 0, 2], tf.int64), tf.constant(3), tf.constant(5))
+    own = negatives.is_own_item(
+        tf.constant([0, 0, 2], tf.int64), tf.constant(3), tf.constant(5)
+    )
     assert_array_equal(
         own,
         [
@@ -50,6 +58,9 @@ def test_items_of_the_own_request_are_marked_and_random_ones_are_nobodys():
 def test_expected_count_adds_both_ways_of_being_drawn():
     # 100 in-batch slots at probability 1/50 give 2; 30 of 120 items drawn uniformly give 1/4.
     expected = negatives.log_expected_count(
-        tf.math.log([1 / 50, 0.0]), num_in_batch=tf.constant(100), num_uniform=30, num_items=120
+        tf.math.log([1 / 50, 0.0]),
+        num_in_batch=tf.constant(100),
+        num_uniform=30,
+        num_items=120,
     )
     assert_allclose(np.exp(expected), [2.25, 0.25], rtol=1e-6)

@@ -99,15 +99,24 @@ def test_requests_are_parsed_flat():
     assert_allclose(parsed.items.log_probability, [-2, -3, -2])
     a, b, again = parsed.items.key.numpy()
     assert a == again != b
-    assert parsed.positive_key.to_list() == [[a, records.item_key(tf.constant("z")).numpy()], []]
+    assert parsed.positive_key.to_list() == [
+        [a, records.item_key(tf.constant("z")).numpy()],
+        [],
+    ]
 
 
 def test_an_epoch_holds_every_request_once_and_epochs_differ(tmp_path: Path):
     write(tmp_path, "train", [request(n, 1 + n % 3) for n in range(20)])
 
     def orders(seed: int, epochs: range) -> list[int]:
-        batches = records.request_batches(tmp_path, SPEC, "train", batch_size=8, seed=seed, epochs=epochs)
-        return [int(row[0]) for batch in batches for row in batch.query_ids["word"].to_list()]
+        batches = records.request_batches(
+            tmp_path, SPEC, "train", batch_size=8, seed=seed, epochs=epochs
+        )
+        return [
+            int(row[0])
+            for batch in batches
+            for row in batch.query_ids["word"].to_list()
+        ]
 
     two = orders(seed=0, epochs=range(2))
     assert sorted(two[:20]) == sorted(two[20:]) == list(range(20))
@@ -128,7 +137,9 @@ def test_random_items_cover_the_catalogue_evenly(tmp_path: Path):
 def test_the_catalogue_is_read_in_the_order_of_its_files(tmp_path: Path):
     write(tmp_path, "items", [item(n) for n in range(5)])
     batches = list(records.catalogue_batches(tmp_path, SPEC, batch_size=3))
-    assert [t.decode() for b in batches for t in b.title.numpy()] == [f"title {n}" for n in (0, 2, 4, 1, 3)]
+    assert [t.decode() for b in batches for t in b.title.numpy()] == [
+        f"title {n}" for n in (0, 2, 4, 1, 3)
+    ]
     assert all(math.isinf(p) for b in batches for p in b.items.log_probability.numpy())
 
 

@@ -52,18 +52,27 @@ def test_agrees_with_a_stable_sort_of_all_products() -> None:
     assert_array_equal(result.score, np.take_along_axis(products, expected, axis=1))
 
 
-@pytest.mark.parametrize(("query_block", "item_block"), [(1, 1), (7, 13), (37, 40), (36, 500), (1000, 1000)])
-def test_the_result_does_not_depend_on_the_blocks(query_block: int, item_block: int) -> None:
+@pytest.mark.parametrize(
+    ("query_block", "item_block"), [(1, 1), (7, 13), (37, 40), (36, 500), (1000, 1000)]
+)
+def test_the_result_does_not_depend_on_the_blocks(
+    query_block: int, item_block: int
+) -> None:
     query, item = integers(37, 6), integers(501, 6)
     whole = retrieval.top_k(query, item, 50)
-    blocked = retrieval.top_k(query, item, 50, query_block=query_block, item_block=item_block)
+    blocked = retrieval.top_k(
+        query, item, 50, query_block=query_block, item_block=item_block
+    )
     assert_array_equal(blocked.index, whole.index)
     assert_array_equal(blocked.score, whole.score)
 
 
 def test_permuted_items_give_the_same_items() -> None:
     rng = np.random.default_rng(1)
-    query, item = rng.normal(size=(9, 8)).astype(np.float32), rng.normal(size=(300, 8)).astype(np.float32)
+    query, item = (
+        rng.normal(size=(9, 8)).astype(np.float32),
+        rng.normal(size=(300, 8)).astype(np.float32),
+    )
     order = rng.permutation(300)
     result = retrieval.top_k(query, item, 20, item_block=64)
     permuted = retrieval.top_k(query, item[order], 20, item_block=64)
@@ -71,11 +80,15 @@ def test_permuted_items_give_the_same_items() -> None:
 
 
 def test_no_queries_give_no_rows() -> None:
-    assert retrieval.top_k(np.zeros((0, 4), np.float32), integers(7, 4), 3).index.shape == (0, 3)
+    assert retrieval.top_k(
+        np.zeros((0, 4), np.float32), integers(7, 4), 3
+    ).index.shape == (0, 3)
 
 
 def test_arguments_that_make_no_sense_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"\[Q, D\] and \[N, D\], got shapes \(3, 4\) and \(7, 5\)"):
+    with pytest.raises(
+        ValueError, match=r"\[Q, D\] and \[N, D\], got shapes \(3, 4\) and \(7, 5\)"
+    ):
         retrieval.top_k(integers(3, 4), integers(7, 5), 3)
     with pytest.raises(ValueError, match="k must be positive, got 0"):
         retrieval.top_k(integers(3, 4), integers(7, 4), 0)
@@ -98,7 +111,19 @@ def test_scores_of_minus_infinity_are_no_results() -> None:
 
 def test_ordinals_number_floats_in_their_order_without_gaps() -> None:
     tiny = np.float32(2.0**-149)  # the smallest positive float32
-    values = floats([-np.inf, -1, -tiny, -0.0, 0.0, tiny, np.nextafter(np.float32(1), np.float32(0)), 1, np.inf])
+    values = floats(
+        [
+            -np.inf,
+            -1,
+            -tiny,
+            -0.0,
+            0.0,
+            tiny,
+            np.nextafter(np.float32(1), np.float32(0)),
+            1,
+            np.inf,
+        ]
+    )
     numbers = retrieval.ordinals(values)
     assert (np.diff(numbers) >= 0).all()
     assert_array_equal(numbers[2:6], [-1, 0, 0, 1])

@@ -9,7 +9,12 @@ def fold(value: str) -> str:
 
 
 def words(value: str, max_words: int = 100) -> list[str]:
-    return [w.decode() for w in text.words(text.fold(tf.constant([value])), max_words=max_words).to_list()[0]]
+    return [
+        w.decode()
+        for w in text.words(
+            text.fold(tf.constant([value])), max_words=max_words
+        ).to_list()[0]
+    ]
 
 
 @pytest.mark.parametrize(
@@ -17,7 +22,10 @@ def words(value: str, max_words: int = 100) -> list[str]:
     [
         ("Decoração À Mão", "decoracao a mao"),  # Portuguese
         ("STRASSE Straße Äpfel", "strasse strasse apfel"),  # German
-        ("İSTANBUL ISPARTA ışık", "istanbul isparta isik"),  # Turkish: dotted and dotless i
+        (
+            "İSTANBUL ISPARTA ışık",
+            "istanbul isparta isik",
+        ),  # Turkish: dotted and dotless i
         ("Smørrebrød Łódź Œuvre", "smorrebrod lodz oeuvre"),
         ("ΑΘΉΝΑ Ἀθῆναι", "αθηνα αθηναι"),
         ("Ёлка ЙОД", "елка йод"),  # й is a letter, ё is е with an accent
@@ -34,7 +42,9 @@ def test_fold_merges_what_people_type_alike(raw: str, folded: str):
     assert fold(raw) == folded
 
 
-@pytest.mark.parametrize("raw", ["Decoração", "İstanbul", "Ёлка йод", "ガ", "Straße", "한국어", "ไม้"])
+@pytest.mark.parametrize(
+    "raw", ["Decoração", "İstanbul", "Ёлка йод", "ガ", "Straße", "한국어", "ไม้"]
+)
 def test_folding_twice_changes_nothing(raw: str):
     assert fold(fold(raw)) == fold(raw)
 
@@ -44,7 +54,13 @@ def test_decomposed_and_composed_letters_fold_alike():
 
 
 def test_words_are_runs_of_letters_and_digits():
-    assert words("T-shirt 100% algodão, 2x50ml") == ["t", "shirt", "100", "algodao", "2x50ml"]
+    assert words("T-shirt 100% algodão, 2x50ml") == [
+        "t",
+        "shirt",
+        "100",
+        "algodao",
+        "2x50ml",
+    ]
 
 
 def test_emoji_separate_words_and_are_none():
@@ -62,21 +78,31 @@ def test_words_are_cut_from_the_end():
 
 def test_grains_of_a_short_text():
     tokens = text.words(tf.constant(["nut oil", "a", ""]), max_words=9)
-    grains = {name: ragged.to_list() for name, ragged in text.text_grains(tokens).items()}
+    grains = {
+        name: ragged.to_list() for name, ragged in text.text_grains(tokens).items()
+    }
     assert tuple(grains) == schema.TEXT_GRAINS
     assert grains["word"] == [[b"nut", b"oil"], [b"a"], []]
     assert grains["bigram"] == [[b"nut oil"], [], []]
-    assert grains["character"] == [[b"_nu", b"nut", b"ut_", b"_oi", b"oil", b"il_"], [b"_a_"], []]
+    assert grains["character"] == [
+        [b"_nu", b"nut", b"ut_", b"_oi", b"oil", b"il_"],
+        [b"_a_"],
+        [],
+    ]
 
 
 def test_character_trigrams_count_letters_not_bytes():
-    assert text.characters(tf.ragged.constant([["çã"]])).to_list() == [["_çã".encode(), "çã_".encode()]]
+    assert text.characters(tf.ragged.constant([["çã"]])).to_list() == [
+        ["_çã".encode(), "çã_".encode()]
+    ]
 
 
 def test_batching_does_not_change_tokens():
     texts = ["caneca azul", "", "红色", "a b c"]
     together = text.words(text.fold(tf.constant(texts)), max_words=9).to_list()
-    alone = [text.words(text.fold(tf.constant([t])), max_words=9).to_list()[0] for t in texts]
+    alone = [
+        text.words(text.fold(tf.constant([t])), max_words=9).to_list()[0] for t in texts
+    ]
     assert together == alone
 
 
@@ -91,7 +117,9 @@ def test_batching_does_not_change_tokens():
     ],
 )
 @pytest.mark.parametrize("in_graph", [False, True])
-def test_a_query_that_cannot_be_answered_is_an_invalid_argument(query: str, message: str, in_graph: bool):
+def test_a_query_that_cannot_be_answered_is_an_invalid_argument(
+    query: str, message: str, in_graph: bool
+):
     check = tf.function(text.check_queries) if in_graph else text.check_queries
     with pytest.raises(tf.errors.InvalidArgumentError, match=message):
         check(tf.constant(["good", query]))
@@ -99,5 +127,7 @@ def test_a_query_that_cannot_be_answered_is_an_invalid_argument(query: str, mess
 
 def test_good_queries_pass_unchanged():
     queries = ["caneca 🎄", "7", "红", "x" * schema.MAX_QUERY_BYTES]
-    assert text.check_queries(tf.constant(queries)).numpy().tolist() == [q.encode() for q in queries]
+    assert text.check_queries(tf.constant(queries)).numpy().tolist() == [
+        q.encode() for q in queries
+    ]
     assert text.check_queries(tf.constant([], tf.string)).shape == [0]

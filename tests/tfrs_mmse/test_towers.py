@@ -15,16 +15,25 @@ CONFIG = TrainConfig(embedding_dim=4, attribute_dim=3)
 
 
 def ragged(rows: list[list[int]]) -> tf.RaggedTensor:
-    return tf.ragged.constant(rows, dtype=tf.int64, ragged_rank=1, row_splits_dtype=tf.int64)
+    return tf.ragged.constant(
+        rows, dtype=tf.int64, ragged_rank=1, row_splits_dtype=tf.int64
+    )
 
 
 def towers(config: TrainConfig = CONFIG) -> tuple[QueryTower, ItemTower]:
-    tokens = {g.name: TokenEmbedding(g, config.embedding_dim, 1.0, seed=1) for g in (WORD, BIGRAM)}
+    tokens = {
+        g.name: TokenEmbedding(g, config.embedding_dim, 1.0, seed=1)
+        for g in (WORD, BIGRAM)
+    }
     return QueryTower(GRAINS, tokens, config), ItemTower(GRAINS, tokens, config)
 
 
 QUERY = {"word": ragged([[1, 2], [3], []]), "bigram": ragged([[4], [], []])}
-ITEMS = {"word": ragged([[1], [2, 3]]), "bigram": ragged([[], [5]]), "brand": tf.constant([2, 0], tf.int64)}
+ITEMS = {
+    "word": ragged([[1], [2, 3]]),
+    "bigram": ragged([[], [5]]),
+    "brand": tf.constant([2, 0], tf.int64),
+}
 
 
 def test_pooling_is_the_mean_of_the_tokens_and_zero_for_none():
@@ -51,7 +60,10 @@ def test_the_fused_score_is_one_inner_product():
     query_tower, item_tower = towers()
     query, item = query_tower(QUERY).numpy(), item_tower(ITEMS).numpy()
     query_tower._fusion_logits.assign([0.5, -1.0, 0.2])
-    query, weights = query_tower(QUERY).numpy(), query_tower.fusion_weights(QUERY).numpy()
+    query, weights = (
+        query_tower(QUERY).numpy(),
+        query_tower.fusion_weights(QUERY).numpy(),
+    )
     blocks = [slice(0, 4), slice(4, 8), slice(8, 11)]
     fused = np.zeros([3, 2])
     for g, block in enumerate(blocks):
@@ -63,9 +75,12 @@ def test_the_fused_score_is_one_inner_product():
 
 
 def test_each_grain_is_a_unit_vector_or_nothing():
-    query_tower, item_tower = towers()
+    _, item_tower = towers()
     item = item_tower(ITEMS).numpy()
-    norms = [[np.linalg.norm(row[b]) for b in (slice(0, 4), slice(4, 8), slice(8, 11))] for row in item]
+    norms = [
+        [np.linalg.norm(row[b]) for b in (slice(0, 4), slice(4, 8), slice(8, 11))]
+        for row in item
+    ]
     # Item 0 has no bigram, item 1 has no brand.
     assert_allclose(norms, [[1, 0, 1], [1, 1, 0]], rtol=1e-5)
 
@@ -76,7 +91,9 @@ def test_fusion_weights_are_spread_over_the_grains_that_a_query_has():
     assert_allclose(weights[0], [1 / 3, 1 / 3, 1 / 3], rtol=1e-6)
     assert_allclose(weights[1], [1 / 2, 0, 1 / 2], rtol=1e-6)  # one word has no bigram
     assert np.isfinite(weights).all()  # the empty query too
-    assert query_tower.fusion_weights_by_grain() == pytest.approx({"word": 1 / 3, "bigram": 1 / 3, "brand": 1 / 3})
+    assert query_tower.fusion_weights_by_grain() == pytest.approx(
+        {"word": 1 / 3, "bigram": 1 / 3, "brand": 1 / 3}
+    )
 
 
 def test_scores_stay_between_minus_one_and_one():
@@ -86,7 +103,9 @@ def test_scores_stay_between_minus_one_and_one():
 
 
 def test_early_fusion_gives_one_unit_vector_of_the_same_size():
-    query_tower, item_tower = towers(TrainConfig(embedding_dim=4, attribute_dim=3, fusion="early"))
+    query_tower, item_tower = towers(
+        TrainConfig(embedding_dim=4, attribute_dim=3, fusion="early")
+    )
     query, item = query_tower(QUERY).numpy(), item_tower(ITEMS).numpy()
     assert query.shape[1] == item.shape[1] == fused_dim(GRAINS, CONFIG) == 11
     assert_allclose(np.linalg.norm(item, axis=1), [1, 1], rtol=1e-6)
@@ -95,7 +114,10 @@ def test_early_fusion_gives_one_unit_vector_of_the_same_size():
 
 def test_the_untrained_score_ranks_by_shared_words():
     query_tower, item_tower = towers()
-    scores = query_tower({"word": ragged([[3]]), "bigram": ragged([[]])}).numpy() @ item_tower(ITEMS).numpy().T
+    scores = (
+        query_tower({"word": ragged([[3]]), "bigram": ragged([[]])}).numpy()
+        @ item_tower(ITEMS).numpy().T
+    )
     assert scores[0, 1] > scores[0, 0]  # item 1 holds word 3
 
 
@@ -103,4 +125,8 @@ def test_embedding_a_batch_is_embedding_its_rows():
     query_tower, item_tower = towers()
     first = {name: ids[:1] for name, ids in ITEMS.items()}
     assert_allclose(item_tower(first), item_tower(ITEMS)[:1], rtol=1e-6)
-    assert_allclose(query_tower({n: ids[1:2] for n, ids in QUERY.items()}), query_tower(QUERY)[1:2], rtol=1e-6)
+    assert_allclose(
+        query_tower({n: ids[1:2] for n, ids in QUERY.items()}),
+        query_tower(QUERY)[1:2],
+        rtol=1e-6,
+    )

@@ -13,23 +13,46 @@ import pytest
 
 from tfrs_mmse import restore, schema, train
 
-SMALL = ["embedding_dim=8", "attribute_dim=4", "batch_size=64", "uniform_negatives=32", "epochs=2"]
+SMALL = [
+    "embedding_dim=8",
+    "attribute_dim=4",
+    "batch_size=64",
+    "uniform_negatives=32",
+    "epochs=2",
+]
 
 
-def arguments(data: Path, model_dir: Path, *settings: str, preset: str = "mmse") -> list[str]:
+def arguments(
+    data: Path, model_dir: Path, *settings: str, preset: str = "mmse"
+) -> list[str]:
     flags = [flag for setting in (*SMALL, *settings) for flag in ("--set", setting)]
-    return ["--data", str(data), "--model-dir", str(model_dir), "--preset", preset, *flags]
+    return [
+        "--data",
+        str(data),
+        "--model-dir",
+        str(model_dir),
+        "--preset",
+        preset,
+        *flags,
+    ]
 
 
 def metrics(model_dir: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (model_dir / schema.METRICS).read_text().splitlines()]
+    return [
+        json.loads(line)
+        for line in (model_dir / schema.METRICS).read_text().splitlines()
+    ]
 
 
-def fails_with(capsys: pytest.CaptureFixture[str], argv: list[str], message: str) -> None:
+def fails_with(
+    capsys: pytest.CaptureFixture[str], argv: list[str], message: str
+) -> None:
     assert train.main(argv) == 1
     out, err = capsys.readouterr()
     assert out == ""
-    assert re.search(f"^error: .*{message}.*\n$", err.splitlines(keepends=True)[-1]), err
+    assert re.search(f"^error: .*{message}.*\n$", err.splitlines(keepends=True)[-1]), (
+        err
+    )
 
 
 @pytest.mark.parametrize("preset", ["mmse", "two_tower"])
@@ -46,25 +69,38 @@ def test_training_writes_a_run_and_lowers_the_loss(
     assert summary["preset"] == preset
     if preset == "mmse":
         assert log[3]["ranking_loss"] < log[0]["ranking_loss"]
-        assert sum(value for name, value in log[3].items() if name.startswith("fusion/")) == pytest.approx(1)
+        assert sum(
+            value for name, value in log[3].items() if name.startswith("fusion/")
+        ) == pytest.approx(1)
     saved = restore.read_run(tmp_path / "run")
     assert saved["config"]["preset"] == preset
     assert list((tmp_path / "run" / "tensorboard").iterdir())
 
 
-def test_equal_seeds_give_equal_runs_and_other_seeds_others(simulated_shop: Any, tmp_path: Path) -> None:
+def test_equal_seeds_give_equal_runs_and_other_seeds_others(
+    simulated_shop: Any, tmp_path: Path
+) -> None:
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
-        assert train.main(arguments(simulated_shop.examples, tmp_path / name, f"seed={seed}")) == 0
+        assert (
+            train.main(
+                arguments(simulated_shop.examples, tmp_path / name, f"seed={seed}")
+            )
+            == 0
+        )
     a, b, c = (metrics(tmp_path / name)[-1]["retrieval_loss"] for name in "abc")
     assert a == pytest.approx(b, rel=1e-5)  # sums over threads differ in the last bits
     assert abs(a - c) > 1e-3
 
 
 @pytest.mark.slow
-def test_a_killed_run_continues_after_its_last_whole_epoch(simulated_shop: Any, tmp_path: Path) -> None:
+def test_a_killed_run_continues_after_its_last_whole_epoch(
+    simulated_shop: Any, tmp_path: Path
+) -> None:
     argv = [sys.executable, "-m", "tfrs_mmse.train"]
     argv += arguments(simulated_shop.examples, tmp_path / "run", "epochs=40")
-    with subprocess.Popen(argv, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as process:
+    with subprocess.Popen(
+        argv, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+    ) as process:
         log = tmp_path / "run" / schema.METRICS
         deadline = time.monotonic() + 120
         while not (log.exists() and len(log.read_text().splitlines()) >= 3):
@@ -99,44 +135,81 @@ def test_a_finished_run_is_not_trained_again(
 def test_a_directory_with_another_config_is_refused(
     simulated_shop: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert train.main(arguments(simulated_shop.examples, tmp_path / "run", "epochs=1")) == 0
+    assert (
+        train.main(arguments(simulated_shop.examples, tmp_path / "run", "epochs=1"))
+        == 0
+    )
     capsys.readouterr()
-    other = arguments(simulated_shop.examples, tmp_path / "run", "epochs=1", "learning_rate=0.2")
-    fails_with(capsys, other, r"holds a run with another config \(learning_rate 0.1 -> 0.2\)")
+    other = arguments(
+        simulated_shop.examples, tmp_path / "run", "epochs=1", "learning_rate=0.2"
+    )
+    fails_with(
+        capsys, other, r"holds a run with another config \(learning_rate 0.1 -> 0.2\)"
+    )
 
 
 def test_a_diverging_loss_stops_training_and_keeps_the_last_checkpoint(
     simulated_shop: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     argv = arguments(simulated_shop.examples, tmp_path / "run", "temperature=1e-38")
-    fails_with(capsys, argv, "in epoch 1: lower learning_rate or raise temperature; the checkpoint after epoch 0 is kept")
+    fails_with(
+        capsys,
+        argv,
+        "in epoch 1: lower learning_rate or raise temperature; the checkpoint after epoch 0 is kept",
+    )
 
 
-def test_missing_examples_are_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    fails_with(capsys, arguments(tmp_path / "none", tmp_path / "run"), "but there is no manifest.json")
+def test_missing_examples_are_one_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fails_with(
+        capsys,
+        arguments(tmp_path / "none", tmp_path / "run"),
+        "but there is no manifest.json",
+    )
 
 
-def test_examples_of_another_format_version_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_examples_of_another_format_version_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / schema.MANIFEST).write_text('{"format_version": 99}')
-    fails_with(capsys, arguments(tmp_path, tmp_path / "run"), "is of format version 99, this program reads version 1")
+    fails_with(
+        capsys,
+        arguments(tmp_path, tmp_path / "run"),
+        "is of format version 99, this program reads version 1",
+    )
 
 
 def test_a_run_of_another_format_version_is_refused(
     simulated_shop: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / schema.CONFIG).write_text('{"format_version": 0}')
-    fails_with(capsys, arguments(simulated_shop.examples, tmp_path), "is of format version 0, this program reads version 1")
+    fails_with(
+        capsys,
+        arguments(simulated_shop.examples, tmp_path),
+        "is of format version 0, this program reads version 1",
+    )
 
 
 @pytest.mark.parametrize(
     ("splits", "message"),
     [
-        ({}, "holds no training requests; run `python -m beam.preprocess` with --events"),
-        ({"train": {"requests": 5, "unclicked": 9}}, "holds no clicked or ordered item in its training requests"),
+        (
+            {},
+            "holds no training requests; run `python -m beam.preprocess` with --events",
+        ),
+        (
+            {"train": {"requests": 5, "unclicked": 9}},
+            "holds no clicked or ordered item in its training requests",
+        ),
     ],
 )
 def test_data_without_anything_to_learn_from_is_refused(
-    simulated_shop: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], splits: dict[str, Any], message: str
+    simulated_shop: Any,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    splits: dict[str, Any],
+    message: str,
 ) -> None:
     manifest = json.loads((simulated_shop.examples / schema.MANIFEST).read_text())
     (tmp_path / schema.MANIFEST).write_text(json.dumps(manifest | {"splits": splits}))
@@ -147,33 +220,55 @@ def test_a_grain_that_the_data_lacks_is_refused_before_anything_is_written(
     simulated_shop: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     argv = arguments(simulated_shop.examples, tmp_path / "run", "grains=word,smell")
-    fails_with(capsys, argv, "grains names smell, but the data has word, bigram, character")
+    fails_with(
+        capsys, argv, "grains names smell, but the data has word, bigram, character"
+    )
     assert not (tmp_path / "run").exists()
 
 
-def test_a_model_is_restored_as_it_was_trained(simulated_shop: Any, tmp_path: Path) -> None:
+def test_a_model_is_restored_as_it_was_trained(
+    simulated_shop: Any, tmp_path: Path
+) -> None:
     import tensorflow as tf
     from numpy.testing import assert_array_equal
 
     assert train.main(arguments(simulated_shop.examples, tmp_path / "run")) == 0
-    first, second = (restore.load_trained(simulated_shop.examples, tmp_path / "run") for _ in range(2))
+    first, second = (
+        restore.load_trained(simulated_shop.examples, tmp_path / "run")
+        for _ in range(2)
+    )
     ids = first.featurizer.query(tf.constant(["red cotton shirt"]))
-    assert_array_equal(first.model.query_embedding(ids), second.model.query_embedding(ids))
+    assert_array_equal(
+        first.model.query_embedding(ids), second.model.query_embedding(ids)
+    )
     logged = metrics(tmp_path / "run")[-1]
     for grain, weight in first.model.query_tower.fusion_weights_by_grain().items():
         assert logged[f"fusion/{grain}"] == pytest.approx(weight)
 
 
-def test_a_model_does_not_load_with_other_vocabularies(simulated_shop: Any, tmp_path: Path) -> None:
-    assert train.main(arguments(simulated_shop.examples, tmp_path / "run", "epochs=1")) == 0
+def test_a_model_does_not_load_with_other_vocabularies(
+    simulated_shop: Any, tmp_path: Path
+) -> None:
+    assert (
+        train.main(arguments(simulated_shop.examples, tmp_path / "run", "epochs=1"))
+        == 0
+    )
     saved = json.loads((tmp_path / "run" / schema.CONFIG).read_text())
-    (tmp_path / "run" / schema.CONFIG).write_text(json.dumps(saved | {"vocabulary_hash": "0" * 64}))
-    with pytest.raises(restore.CommandError, match="was trained with vocabularies 000000000000, but .* holds"):
+    (tmp_path / "run" / schema.CONFIG).write_text(
+        json.dumps(saved | {"vocabulary_hash": "0" * 64})
+    )
+    with pytest.raises(
+        restore.CommandError,
+        match=r"was trained with vocabularies 000000000000, but .* holds",
+    ):
         restore.load_trained(simulated_shop.examples, tmp_path / "run")
 
 
 def test_a_run_without_checkpoint_says_so(simulated_shop: Any, tmp_path: Path) -> None:
-    assert train.main(arguments(simulated_shop.examples, tmp_path / "run", "epochs=1")) == 0
+    assert (
+        train.main(arguments(simulated_shop.examples, tmp_path / "run", "epochs=1"))
+        == 0
+    )
     for file in (tmp_path / "run" / schema.CHECKPOINTS).iterdir():
         file.unlink()
     with pytest.raises(restore.CommandError, match="holds no checkpoint yet"):

@@ -20,9 +20,13 @@ def floats(values: Any) -> np.ndarray:
 
 
 def test_writes_ranks_from_one_and_scores_that_fall(tmp_path: Path) -> None:
-    result = SearchResult(np.array([[2, 0, -1]], np.int32), floats([[0.5, 0.25, -np.inf]]))
+    result = SearchResult(
+        np.array([[2, 0, -1]], np.int32), floats([[0.5, 0.25, -np.inf]])
+    )
     trec.write_run(tmp_path / "run", [b""], [b"a", b"b", b"c"], result, tag="mmse")
-    assert (tmp_path / "run").read_text() == f"{EMPTY} Q0 c 1 0.5 mmse\n{EMPTY} Q0 a 2 0.25 mmse\n"
+    assert (
+        tmp_path / "run"
+    ).read_text() == f"{EMPTY} Q0 c 1 0.5 mmse\n{EMPTY} Q0 a 2 0.25 mmse\n"
 
 
 def test_writes_levels_as_grades(tmp_path: Path) -> None:
@@ -42,7 +46,9 @@ def test_a_query_id_depends_on_the_query_alone() -> None:
     assert trec.query_id(b"nut") != trec.query_id(b"nuts")
 
 
-@pytest.mark.parametrize("item_id", ["a b", "a%20b", "a\tb", "a\u00a0b", "a\u2028b", "5%", "maçã", "x/y#z"])
+@pytest.mark.parametrize(
+    "item_id", ["a b", "a%20b", "a\tb", "a\u00a0b", "a\u2028b", "5%", "maçã", "x/y#z"]
+)
 def test_item_names_hold_no_white_space_and_can_be_taken_back(item_id: str) -> None:
     name = trec.item_name(item_id.encode())
     assert name.split() == [name] and name.splitlines() == [name]
@@ -58,31 +64,49 @@ def test_tied_scores_fall_by_the_smallest_step_and_others_stay() -> None:
     scores = floats([[3, 2, 2, 2, 1, 0, -0.0, -1]])
     step = np.float32(2**-23)  # between neighbouring float32 values from 1 to 2
     tiny = np.float32(2.0**-149)
-    assert_array_equal(trec.strictly_decreasing(scores), [[3, 2, 2 - step, 2 - 2 * step, 1, 0, -tiny, -1]])
+    assert_array_equal(
+        trec.strictly_decreasing(scores),
+        [[3, 2, 2 - step, 2 - 2 * step, 1, 0, -tiny, -1]],
+    )
 
 
 def test_a_run_of_ties_pushes_close_neighbours_down() -> None:
     below = np.nextafter(np.float32(1), np.float32(0))
-    assert (np.diff(trec.strictly_decreasing(floats([[1, 1, 1, below, below]]))) < 0).all()
+    assert (
+        np.diff(trec.strictly_decreasing(floats([[1, 1, 1, below, below]]))) < 0
+    ).all()
 
 
 def test_printed_scores_fall_in_single_and_double_precision(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
-    scores = -np.sort(-np.round(rng.normal(size=(20, 300)), 2).astype(np.float32), axis=1)
+    scores = -np.sort(
+        -np.round(rng.normal(size=(20, 300)), 2).astype(np.float32), axis=1
+    )
     index = np.tile(np.arange(300, dtype=np.int32), (20, 1))
     queries = [b"q%d" % i for i in range(20)]
-    trec.write_run(tmp_path / "run", queries, [b"%d" % i for i in range(300)], SearchResult(index, scores), tag="t")
+    trec.write_run(
+        tmp_path / "run",
+        queries,
+        [b"%d" % i for i in range(300)],
+        SearchResult(index, scores),
+        tag="t",
+    )
     printed = [line.split()[4] for line in (tmp_path / "run").read_text().splitlines()]
     for dtype in (np.float32, np.float64):
         assert (np.diff(np.array(printed, dtype).reshape(20, 300)) < 0).all()
 
 
-@pytest.mark.parametrize("decimals", [7, 1, 0])  # hardly any ties, many, hardly anything else
+@pytest.mark.parametrize(
+    "decimals", [7, 1, 0]
+)  # hardly any ties, many, hardly anything else
 def test_ir_measures_reads_the_files_and_agrees(tmp_path: Path, decimals: int) -> None:
     rng = np.random.default_rng(0)
     items = [b"item %d" % i for i in range(1500)]
     qrels = {
-        b"q%d" % q: {items[i]: int(rng.integers(1, 4)) for i in rng.choice(1500, size=rng.integers(1, 12))}
+        b"q%d" % q: {
+            items[i]: int(rng.integers(1, 4))
+            for i in rng.choice(1500, size=rng.integers(1, 12))
+        }
         for q in range(40)
     }
     scores = np.round(rng.normal(size=(40, 1500)), decimals).astype(np.float32)
@@ -101,7 +125,11 @@ def test_ir_measures_reads_the_files_and_agrees(tmp_path: Path, decimals: int) -
     # ir_measures counts a query without a relevant item as 0, we leave it out. Ours are rounded to six digits.
     clicked, ordered = 40 / count["clicked"], 40 / count["ordered"]
     for depth in (10, 100, 1000):
-        assert ours["clicked"][f"recall@{depth}"] == pytest.approx(theirs[R(rel=2) @ depth] * clicked, abs=1e-6)
-    assert ours["ordered"]["recall@100"] == pytest.approx(theirs[R(rel=3) @ 100] * ordered, abs=1e-6)
+        assert ours["clicked"][f"recall@{depth}"] == pytest.approx(
+            theirs[R(rel=2) @ depth] * clicked, abs=1e-6
+        )
+    assert ours["ordered"]["recall@100"] == pytest.approx(
+        theirs[R(rel=3) @ 100] * ordered, abs=1e-6
+    )
     assert ours["all"]["ndcg@10"] == pytest.approx(theirs[nDCG @ 10], abs=1e-6)
     assert count["ordered"] < 40

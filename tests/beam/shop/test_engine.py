@@ -15,7 +15,10 @@ def shares(query: str, rewrites: dict[str, str] | None = None) -> dict[int, floa
 
 
 def test_an_item_scores_the_share_of_the_querys_idf_that_its_title_has() -> None:
-    pair, single = math.log(1 + 3 / 2), math.log(1 + 3 / 1)  # words of two titles and of one
+    pair, single = (
+        math.log(1 + 3 / 2),
+        math.log(1 + 3 / 1),
+    )  # words of two titles and of one
 
     assert shares("red sofa") == pytest.approx({0: 1.0, 1: 0.5, 2: 0.5})
     assert shares("blue sofa") == pytest.approx({0: pair / (pair + single), 2: 1.0})
@@ -25,11 +28,15 @@ def test_an_item_scores_the_share_of_the_querys_idf_that_its_title_has() -> None
 def test_a_synonym_or_misspelling_is_missed_unless_the_engine_knows_it() -> None:
     assert shares("couch") == {}
     assert shares("soffa") == {}
-    assert shares("red couch") == pytest.approx({0: 1.0, 1: 1.0})  # red is all that it understands
+    assert shares("red couch") == pytest.approx(
+        {0: 1.0, 1: 1.0}
+    )  # red is all that it understands
     assert shares("red couch", {"couch": "sofa"}) == shares("red sofa")
 
 
-def test_where_words_find_too_little_the_popular_items_of_the_guessed_type_follow() -> None:
+def test_where_words_find_too_little_the_popular_items_of_the_guessed_type_follow() -> (
+    None
+):
     catalogue = make_catalogue(np.random.default_rng(0), 600)
     sofa = int(np.argmax([t.noun == "sofa" for t in catalogue.types]))
     index = LexicalIndex(catalogue.title, {})
@@ -41,8 +48,13 @@ def test_where_words_find_too_little_the_popular_items_of_the_guessed_type_follo
     assert (np.diff(pools.score[0]) <= 0).all()
 
 
-@pytest.mark.parametrize("noun,synonym", [("sofa", "couch"), ("backpack", "rucksack"), ("headphones", "headset")])
-def test_the_engine_finds_a_type_by_its_noun_and_not_by_its_synonym(noun: str, synonym: str) -> None:
+@pytest.mark.parametrize(
+    "noun,synonym",
+    [("sofa", "couch"), ("backpack", "rucksack"), ("headphones", "headset")],
+)
+def test_the_engine_finds_a_type_by_its_noun_and_not_by_its_synonym(
+    noun: str, synonym: str
+) -> None:
     catalogue = make_catalogue(np.random.default_rng(0), 4000)
     wanted = int(np.argmax([t.noun == noun for t in catalogue.types]))
     index = LexicalIndex(catalogue.title, {})
@@ -59,14 +71,24 @@ def catalogue() -> Catalogue:
     return make_catalogue(np.random.default_rng(0), 2000)
 
 
-def pages_of(catalogue: Catalogue, pools: Pools, time: np.ndarray, *, guess: int = 0) -> np.ndarray:
+def pages_of(
+    catalogue: Catalogue, pools: Pools, time: np.ndarray, *, guess: int = 0
+) -> np.ndarray:
     zeros = np.zeros(len(time), np.int64)
     return draw_pages(
-        np.random.default_rng(1), catalogue, pools, Explorer(catalogue), query=zeros, guess=zeros + guess, time=time
+        np.random.default_rng(1),
+        catalogue,
+        pools,
+        Explorer(catalogue),
+        query=zeros,
+        guess=zeros + guess,
+        time=time,
     )
 
 
-def test_no_item_is_shown_before_its_launch_or_twice_on_a_page(catalogue: Catalogue) -> None:
+def test_no_item_is_shown_before_its_launch_or_twice_on_a_page(
+    catalogue: Catalogue,
+) -> None:
     index = LexicalIndex(catalogue.title, {})
     pools = make_pools(index, catalogue, ["wireless keyboard"], np.array([0]))
     time = START + np.sort(np.random.default_rng(0).integers(0, PERIOD, 3000))
@@ -78,9 +100,13 @@ def test_no_item_is_shown_before_its_launch_or_twice_on_a_page(catalogue: Catalo
     assert (np.diff(np.sort(pages, axis=1), axis=1) > 0).all()
 
 
-def test_pages_vary_and_explore_items_that_the_words_would_never_find(catalogue: Catalogue) -> None:
+def test_pages_vary_and_explore_items_that_the_words_would_never_find(
+    catalogue: Catalogue,
+) -> None:
     index = LexicalIndex(catalogue.title, {})
-    pools = make_pools(index, catalogue, ["keyboard"], np.array([20]))  # filled up with other things than type 5
+    pools = make_pools(
+        index, catalogue, ["keyboard"], np.array([20])
+    )  # filled up with other things than type 5
     pages = pages_of(catalogue, pools, np.full(2000, START + PERIOD), guess=5)
 
     explored = ~np.isin(pages, pools.item)
@@ -90,7 +116,9 @@ def test_pages_vary_and_explore_items_that_the_words_would_never_find(catalogue:
     assert len(np.unique(pages[:, 0])) > 5
 
 
-def test_a_page_that_is_not_full_ends_with_gaps_and_has_none_inside(catalogue: Catalogue) -> None:
+def test_a_page_that_is_not_full_ends_with_gaps_and_has_none_inside(
+    catalogue: Catalogue,
+) -> None:
     item = np.full((1, 96), -1, np.int32)
     item[0, :3] = np.flatnonzero(catalogue.launch == START)[:3]
     score = np.where(item >= 0, 1.0, -np.inf).astype(np.float32)
@@ -100,13 +128,19 @@ def test_a_page_that_is_not_full_ends_with_gaps_and_has_none_inside(catalogue: C
     assert (pages[:, 3:] == -1).all()
 
 
-def test_the_explorer_draws_every_launched_item_of_a_type_and_no_other(catalogue: Catalogue) -> None:
+def test_the_explorer_draws_every_launched_item_of_a_type_and_no_other(
+    catalogue: Catalogue,
+) -> None:
     middle = START + PERIOD // 2
-    drawn = Explorer(catalogue).draw(np.random.default_rng(0), np.full(40_000, 3), np.full(40_000, middle))
+    drawn = Explorer(catalogue).draw(
+        np.random.default_rng(0), np.full(40_000, 3), np.full(40_000, middle)
+    )
 
     launched = catalogue.launch <= middle
     of_type = np.flatnonzero((catalogue.type == 3) & launched)
     assert 0 < len(of_type) < np.count_nonzero(catalogue.type == 3)
     assert launched[drawn].all()
     assert set(of_type.tolist()) <= set(drawn.tolist())
-    assert np.isin(drawn, of_type).mean() == pytest.approx(0.8 + 0.2 * len(of_type) / launched.sum(), abs=0.01)
+    assert np.isin(drawn, of_type).mean() == pytest.approx(
+        0.8 + 0.2 * len(of_type) / launched.sum(), abs=0.01
+    )

@@ -12,7 +12,9 @@ from beam.shop.simulation import Events, Kind, open_shop
 
 def test_events_are_json_objects_that_leave_out_what_is_unknown(tmp_path: Path) -> None:
     catalogue = open_shop(num_requests=1, num_items=3, seed=0).catalogue
-    queries = Queries(text=('a "b" é',), intent=np.array([0]), first=np.array([0, 1]), misspelled={})
+    queries = Queries(
+        text=('a "b" é',), intent=np.array([0]), first=np.array([0, 1]), misspelled={}
+    )
     events = Events(
         kind=np.array([Kind.IMPRESSION, Kind.CLICK, Kind.ORDER, Kind.ORDER]),
         time=np.array([100, 104, 200, 300]),
@@ -22,21 +24,35 @@ def test_events_are_json_objects_that_leave_out_what_is_unknown(tmp_path: Path) 
         position=np.array([0, 0, -1, -1]),
         user=np.array([5, 5, 5, 5]),
     )
-    write_events(tmp_path / "e.jsonl.gz", [events], catalogue=catalogue, queries=queries)
+    write_events(
+        tmp_path / "e.jsonl.gz", [events], catalogue=catalogue, queries=queries
+    )
 
-    request = {"request_id": "r00000007", "query": 'a "b" é', "item_id": "i0000002", "user_id": "u0000005"}
+    request = {
+        "request_id": "r00000007",
+        "query": 'a "b" é',
+        "item_id": "i0000002",
+        "user_id": "u0000005",
+    }
     with gzip.open(tmp_path / "e.jsonl.gz", "rt", encoding="utf-8") as file:
         assert [json.loads(line) for line in file] == [
             {"event": "impression", "timestamp": 100, "position": 0, **request},
             {"event": "click", "timestamp": 104, "position": 0, **request},
             {"event": "order", "timestamp": 200, **request},
-            {"event": "order", "timestamp": 300, "item_id": "i0000001", "user_id": "u0000005"},
+            {
+                "event": "order",
+                "timestamp": 300,
+                "item_id": "i0000001",
+                "user_id": "u0000005",
+            },
         ]
 
 
 def test_gzip_headers_hold_neither_name_nor_time(tmp_path: Path) -> None:
     shop = open_shop(num_requests=1, num_items=1, seed=0)
-    write_events(tmp_path / "e.jsonl.gz", [], catalogue=shop.catalogue, queries=shop.queries)
+    write_events(
+        tmp_path / "e.jsonl.gz", [], catalogue=shop.catalogue, queries=shop.queries
+    )
     header = (tmp_path / "e.jsonl.gz").read_bytes()[:8]
     assert header[3] == 0  # no flags, so no name
     assert header[4:8] == bytes(4)  # no time

@@ -14,7 +14,16 @@ def test_a_row_of_the_table_becomes_a_product_type() -> None:
     assert (sofa.department, sofa.category, sofa.price) == ("home", "furniture", 650.0)
     assert sofa.synonyms == ("couch", "settee")
     assert dict(zip(vocabulary.WRITTEN_SLOTS, sofa.values, strict=True)) == {
-        "color": ("white", "grey", "beige", "black", "green", "navy", "turquoise", "yellow"),
+        "color": (
+            "white",
+            "grey",
+            "beige",
+            "black",
+            "green",
+            "navy",
+            "turquoise",
+            "yellow",
+        ),
         "material": ("leather", "faux leather", "velvet", "linen", "polyester"),
         "audience": (),
         "feature": ("corner", "foldable", "reclining"),
@@ -22,7 +31,9 @@ def test_a_row_of_the_table_becomes_a_product_type() -> None:
     }
 
 
-def test_nouns_differ_and_every_type_has_colors_known_materials_features_and_uses() -> None:
+def test_nouns_differ_and_every_type_has_colors_known_materials_features_and_uses() -> (
+    None
+):
     types = product_types()
     assert len({t.noun for t in types}) == len(types)
     for t in types:
@@ -32,7 +43,14 @@ def test_nouns_differ_and_every_type_has_colors_known_materials_features_and_use
 
 
 def test_words_are_lower_case_letters_and_digits_without_plural() -> None:
-    assert vocabulary.words("Pro T-Shirts, 5 bus lamps") == ["pro", "t", "shirt", "5", "bus", "lamp"]
+    assert vocabulary.words("Pro T-Shirts, 5 bus lamps") == [
+        "pro",
+        "t",
+        "shirt",
+        "5",
+        "bus",
+        "lamp",
+    ]
 
 
 @pytest.mark.parametrize("kind", ["nouns", "values"])

@@ -14,7 +14,12 @@ def shop() -> tuple[Users, Intents, Queries, Requests]:
     intents = make_intents(rng, catalogue, 300)
     queries = make_queries(rng, catalogue, intents)
     users = make_users(rng, 6000)
-    return users, intents, queries, make_requests(rng, 6000, users=users, intents=intents, queries=queries)
+    return (
+        users,
+        intents,
+        queries,
+        make_requests(rng, 6000, users=users, intents=intents, queries=queries),
+    )
 
 
 @pytest.mark.parametrize("num_requests", [1, 2, 7, 500])
@@ -23,43 +28,61 @@ def test_there_are_exactly_as_many_requests_as_asked_for(
 ) -> None:
     users, intents, queries, _ = shop
     rng = np.random.default_rng(1)
-    requests = make_requests(rng, num_requests, users=users, intents=intents, queries=queries)
-    assert {len(c) for c in (requests.time, requests.user, requests.intent, requests.query)} == {num_requests}
+    requests = make_requests(
+        rng, num_requests, users=users, intents=intents, queries=queries
+    )
+    assert {
+        len(c) for c in (requests.time, requests.user, requests.intent, requests.query)
+    } == {num_requests}
 
 
-def test_requests_come_in_order_within_the_period(shop: tuple[Users, Intents, Queries, Requests]) -> None:
+def test_requests_come_in_order_within_the_period(
+    shop: tuple[Users, Intents, Queries, Requests],
+) -> None:
     requests = shop[-1]
     assert (np.diff(requests.time) >= 0).all()
     assert requests.time[0] >= START
     assert requests.time[-1] < START + PERIOD + 3600  # the last session may run over
 
 
-def test_a_request_types_a_string_of_its_intent(shop: tuple[Users, Intents, Queries, Requests]) -> None:
+def test_a_request_types_a_string_of_its_intent(
+    shop: tuple[Users, Intents, Queries, Requests],
+) -> None:
     _, _, queries, requests = shop
     assert (queries.intent[requests.query] == requests.intent).all()
 
 
-def test_nobody_wants_what_has_not_come_up_yet(shop: tuple[Users, Intents, Queries, Requests]) -> None:
+def test_nobody_wants_what_has_not_come_up_yet(
+    shop: tuple[Users, Intents, Queries, Requests],
+) -> None:
     _, intents, _, requests = shop
     assert (intents.birth[requests.intent] <= requests.time).all()
     assert (intents.birth[requests.intent] > START).any()  # and new ones do come up
 
 
-def test_users_have_histories_of_related_requests(shop: tuple[Users, Intents, Queries, Requests]) -> None:
+def test_users_have_histories_of_related_requests(
+    shop: tuple[Users, Intents, Queries, Requests],
+) -> None:
     requests = shop[-1]
     order = np.lexsort((np.arange(6000), requests.user))
     user, intent = requests.user[order], requests.intent[order]
     same_user = user[1:] == user[:-1]
     same_intent = intent[1:] == intent[:-1]
     assert np.bincount(user).max() > 20
-    assert same_intent[same_user].mean() > 0.4  # rewordings within a session, sessions that resume the last one
+    assert (
+        same_intent[same_user].mean() > 0.4
+    )  # rewordings within a session, sessions that resume the last one
     assert same_intent[~same_user].mean() < 0.1
 
 
-def test_frequency_runs_from_head_to_tail(shop: tuple[Users, Intents, Queries, Requests]) -> None:
+def test_frequency_runs_from_head_to_tail(
+    shop: tuple[Users, Intents, Queries, Requests],
+) -> None:
     counts = np.sort(np.bincount(shop[-1].query))[::-1]
     counts = counts[counts > 0]
-    assert counts[: len(counts) // 100 + 1].sum() > 0.1 * 6000  # one query of a hundred makes a tenth of the traffic
+    assert (
+        counts[: len(counts) // 100 + 1].sum() > 0.1 * 6000
+    )  # one query of a hundred makes a tenth of the traffic
     assert (counts == 1).mean() > 0.15  # and many are typed once
 
 
@@ -78,7 +101,17 @@ def test_intents_are_drawn_by_frequency_among_those_born() -> None:
         weight=np.array([1.0, 5.0, 3.0]),
     )
     rng = np.random.default_rng(0)
-    early = np.bincount(draw_intents(rng, intents, np.full(40_000, START + 99)), minlength=3) / 40_000
-    late = np.bincount(draw_intents(rng, intents, np.full(40_000, START + 100)), minlength=3) / 40_000
+    early = (
+        np.bincount(
+            draw_intents(rng, intents, np.full(40_000, START + 99)), minlength=3
+        )
+        / 40_000
+    )
+    late = (
+        np.bincount(
+            draw_intents(rng, intents, np.full(40_000, START + 100)), minlength=3
+        )
+        / 40_000
+    )
     np.testing.assert_allclose(early, [1 / 4, 0, 3 / 4], atol=0.01)
     np.testing.assert_allclose(late, [1 / 9, 5 / 9, 3 / 9], atol=0.01)

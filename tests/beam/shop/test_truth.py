@@ -13,11 +13,15 @@ def shop() -> Shop:
     return open_shop(num_requests=400, num_items=8000, seed=3)
 
 
-def test_the_best_items_are_the_top_by_click_and_the_top_by_order_of_the_category(shop: Shop) -> None:
+def test_the_best_items_are_the_top_by_click_and_the_top_by_order_of_the_category(
+    shop: Shop,
+) -> None:
     item, click, order = best_items(shop, 0)
 
     everything = shop.market.category_items(0)
-    all_click, all_order = shop.market.mean_utilities(np.zeros(len(everything), np.int64), everything)
+    all_click, all_order = shop.market.mean_utilities(
+        np.zeros(len(everything), np.int64), everything
+    )
     assert len(everything) > TOP
     by_click = everything[np.argsort(-all_click)[:TOP]]
     by_order = everything[np.argsort(-all_order)[:TOP]]
@@ -27,7 +31,9 @@ def test_the_best_items_are_the_top_by_click_and_the_top_by_order_of_the_categor
     assert (click < 1).all()
 
 
-def test_the_file_has_every_query_of_the_log_and_utilities_of_its_intent(shop: Shop, tmp_path: Path) -> None:
+def test_the_file_has_every_query_of_the_log_and_utilities_of_its_intent(
+    shop: Shop, tmp_path: Path
+) -> None:
     rows = write_truth(tmp_path / "truth.parquet", shop)
     table = pq.read_table(tmp_path / "truth.parquet").to_pandas()
 

@@ -1,0 +1,151 @@
+"""Has a fresh process answer with a new version, and compares its answers with the training model's."""
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+import tfrs_mmse
+from serving.agreement import Reference, disagreement, exact_scores, recall, tolerance
+from serving.signatures import input_names
+from tfrs_mmse import schema
+from tfrs_mmse.cli import CommandError
+from tfrs_mmse.corpus import Corpus
+from tfrs_mmse.restore import Trained
+
+_ROOT = Path(tfrs_mmse.__file__).resolve().parent.parent
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ExportConfig:
+    """How a model is exported.
+
+    Attributes:
+        index: `scann` or `exact`.
+        k: Results per query.
+        min_recall: Recall@k of the index against exact search below which the export fails.
+        target_recall: Recall@k at which the tuning of ScaNN's search stops.
+    """
+
+    index: str = "scann"
+    k: int = 100
+    min_recall: float = 0.9
+    target_recall: float = 0.97
+
+
+class Queries(NamedTuple):
+    """Query strings to measure with: `held_out` checks what was tuned on `tuning`. `source` says what they are."""
+
+    held_out: list[str]
+    tuning: list[str]
+    source: str
+
+
+def check_version(
+    version_dir: Path,
+    scratch: Path,
+    trained: Trained,
+    corpus: Corpus,
+    queries: Queries,
+    reference: Reference,
+    config: ExportConfig,
+) -> dict[str, Any]:
+    """Compares a fresh process's answers with the training model's.
+
+    Returns:
+        For the manifest: `recall`, how it was measured, and `required_custom_ops`.
+    """
+    fields = _sample_fields(trained, corpus)
+    names = item_inputs(trained)
+    write_json(
+        scratch / "requests.json",
+        {"queries": queries.held_out, "fields": {names[column]: values for column, values in fields.items()}},
+    )
+    result = run_verify(version_dir, scratch)
+    with np.load(scratch / "answers.npz") as file:
+        answers = dict(file)
+    exact = exact_scores(reference, config.k)
+    is_exact = config.index == "exact"
+    wrong = disagreement(answers["item_id"], answers["score"], reference, exact=exact if is_exact else None)
+    wrong = wrong or _rest_disagreement(answers, reference, exact, config, is_exact=is_exact)
+    item_ids = trained.featurizer.items(
+        {
+            column: tf.constant(values, spec.dtype)
+            for (column, values), spec in zip(
+                fields.items(), (trained.featurizer.item_signature()[c] for c in fields), strict=True
+            )
+        }
+    )
+    for name, trained_embedding in (
+        ("query_embedding", reference.query),
+        ("item_embedding", trained.model.item_embedding(item_ids).numpy()),
+    ):
+        difference = np.abs(answers[name] - trained_embedding).max()
+        if not difference <= tolerance(trained_embedding):
+            wrong = wrong or f"its {name.replace('_', ' ')}s differ from the training model's by {difference:.2g}"
+    if wrong:
+        raise CommandError(f"the exported model does not answer as the trained one does, nothing is published: {wrong}")
+    found = recall(answers["score"], exact)
+    if found < config.min_recall:
+        raise CommandError(
+            f"the {config.index} index finds {found:.3f} of the exact top {config.k}, less than --min-recall "
+            f"{config.min_recall}, nothing is published: raise --target-recall, or use --index exact"
+        )
+    return {
+        "recall": found,
+        "recall_queries": {"number": len(queries.held_out), "source": queries.source},
+        "required_custom_ops": result["required_custom_ops"],
+    }
+
+
+def _rest_disagreement(
+    answers: dict[str, np.ndarray], reference: Reference, exact: np.ndarray, config: ExportConfig, *, is_exact: bool
+) -> str:
+    """What is wrong with the answers of `search_excluding`, which left out each query's first item."""
+    if (answers["rest_item_id"] == answers["item_id"][:, :1])[answers["item_id"][:, 0] != b""].any():
+        return f"{schema.SEARCH_EXCLUDING} served an excluded item"
+    rest = exact_scores(reference, config.k + 1)[:, 1:] if is_exact and len(reference.item) > 1 else None
+    wrong = disagreement(answers["rest_item_id"], answers["rest_score"], reference, exact=rest)
+    return f"{schema.SEARCH_EXCLUDING}: {wrong}" if wrong else ""
+
+
+def run_verify(version_dir: Path, scratch: Path) -> dict[str, Any]:
+    paths = [str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    finished = subprocess.run(
+        [
+            *(sys.executable, "-m", "serving.verify", "--version-dir", str(version_dir)),
+            *("--requests", str(scratch / "requests.json"), "--answers", str(scratch / "answers.npz")),
+        ],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if finished.returncode:
+        last = (finished.stderr.strip().splitlines() or [f"exit status {finished.returncode}"])[-1]
+        raise CommandError(f"a fresh process cannot use the exported model, nothing is published: {last}")
+    return json.loads(finished.stdout)
+
+
+def _sample_fields(trained: Trained, corpus: Corpus) -> dict[str, list[Any]]:
+    """Raw fields of a few items by column: titles as in the catalogue, everything else missing."""
+    titles = [title.decode("utf-8", "replace") for title in corpus.title[:32]]
+    first = trained.featurizer.spec.text_fields[0]
+    return {
+        column: titles if column == first else [""] * len(titles) if spec.dtype == tf.string else [1.0] * len(titles)
+        for column, spec in trained.featurizer.item_signature().items()
+    }
+
+
+def item_inputs(trained: Trained) -> dict[str, str]:
+    return input_names(trained.featurizer.item_signature())
+
+
+def write_json(path: Path, values: dict[str, Any]) -> None:
+    path.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

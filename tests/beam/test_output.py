@@ -1,0 +1,150 @@
+"""The output directory: an older run is replaced, anything else is left alone."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from beam.config import PreprocessConfig
+from beam.items import ItemLayout
+from beam.output import clear, read_vocabularies, split_counts, write_manifest
+from tfrs_mmse import schema
+from tfrs_mmse.cli import CommandError
+from tfrs_mmse.schema import GrainKind
+
+OURS = (
+    "manifest.json",
+    "items-00000-of-00008.tfrecord.gz",
+    "train-00003-of-00004.tfrecord.gz",
+    "rejected-events-00000-of-00008.jsonl",
+    "vocab/word.txt",
+)
+LAYOUT = ItemLayout(
+    columns={
+        "item_id": "item_id",
+        "title": "title",
+        "brand": "brand",
+        "price": "price",
+    },
+    text_fields=("title",),
+    attributes=(("brand", GrainKind.CATEGORICAL), ("price", GrainKind.NUMBER)),
+    unused=(),
+)
+
+
+def fill(directory: Path, *names: str) -> None:
+    for name in names:
+        path = directory / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("x")
+
+
+def files(directory: Path) -> list[Path]:
+    return [path for path in directory.rglob("*") if path.is_file()]
+
+
+def test_what_an_older_run_left_is_removed(tmp_path: Path) -> None:
+    fill(tmp_path, *OURS)
+    clear(f"{tmp_path}/")
+    assert files(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    "name", ["notes.txt", "train.tfrecord.gz", "sub/manifest.json", "vocab/word.csv"]
+)
+def test_a_directory_with_something_else_is_left_alone(
+    tmp_path: Path, name: str
+) -> None:
+    fill(tmp_path, *OURS, name)
+    with pytest.raises(
+        CommandError,
+        match=f"holds {name}, which preprocessing did not write; name an empty",
+    ):
+        clear(str(tmp_path))
+    assert len(files(tmp_path)) == len(OURS) + 1
+
+
+def test_a_new_directory_is_no_failure_and_a_file_is(tmp_path: Path) -> None:
+    clear(str(tmp_path / "new"))
+    fill(tmp_path, "file")
+    with pytest.raises(
+        CommandError, match=r"the output .*/file is a file; name a directory"
+    ):
+        clear(str(tmp_path / "file"))
+
+
+def write_vocabularies(directory: Path, **entries: str) -> None:
+    (directory / "vocab").mkdir()
+    for name in (*schema.TEXT_GRAINS, "brand", "price"):
+        (directory / "vocab" / f"{name}.txt").write_text(entries.get(name, ""))
+
+
+def test_sizes_count_the_ids_of_every_grain(tmp_path: Path) -> None:
+    write_vocabularies(tmp_path, word="a\nb\n", brand="acme\n", price="1.0\n2.0\n")
+    spec, digest = read_vocabularies(str(tmp_path), LAYOUT, PreprocessConfig())
+    # Unknown, a, b; unknown and acme; missing and three buckets.
+    assert [grain.size for grain in spec.grains] == [3, 1, 1, 2, 4]
+    assert digest == schema.vocabulary_hash(tmp_path, spec.grains)
+
+
+@pytest.mark.parametrize(
+    ("empty", "message"),
+    [
+        (
+            "brand",
+            "values in the categorical column brand, but no value occurs min_count = 2 times",
+        ),
+        (
+            "price",
+            "values in the number column price, but no item of the catalogue has a value; fill it or give it",
+        ),
+    ],
+)
+def test_an_attribute_column_without_values_is_named(
+    tmp_path: Path, empty: str, message: str
+) -> None:
+    write_vocabularies(tmp_path, **{**{"brand": "acme\n", "price": "1.0\n"}, empty: ""})
+    with pytest.raises(CommandError, match=message):
+        read_vocabularies(str(tmp_path), LAYOUT, PreprocessConfig())
+
+
+def test_the_manifest_reads_back(tmp_path: Path) -> None:
+    write_vocabularies(tmp_path, brand="acme\n", price="1.0\n")
+    counters = {"train": {"requests": 2, "queries": 1, "clicked": 2}, "test": {}}
+    splits = split_counts(counters)
+    accounting = {
+        "events": {"read": 2, "used": 2},
+        "items": {"read": 5, "dropped_duplicate_item": 1, "used": 4},
+    }
+    summary = write_manifest(
+        str(tmp_path),
+        layout=LAYOUT,
+        config=PreprocessConfig(),
+        accounting=accounting,
+        splits=splits,
+        sources={"events": ["e"], "items": ["i"]},
+    )
+    manifest = schema.Manifest.read(tmp_path)
+    assert manifest.num_items == summary["num_items"] == 4
+    assert manifest.splits["train"] == {
+        "requests": 2,
+        "queries": 1,
+        "unclicked": 0,
+        "clicked": 2,
+        "ordered": 0,
+    }
+    assert manifest.accounting == accounting
+    assert PreprocessConfig.from_dict(manifest.config) == PreprocessConfig()
+    assert dataclasses.asdict(manifest)["sources"] == {"events": ["e"], "items": ["i"]}
+
+
+def test_the_manifest_goes_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that is stopped while it clears leaves shards without a manifest, never the other way round."""
+    fill(tmp_path, *OURS)
+    deleted: list[str] = []
+    monkeypatch.setattr("beam.output.FileSystems.delete", deleted.extend)
+    clear(str(tmp_path))
+    assert deleted[0] == str(tmp_path / "manifest.json")
+    assert len(deleted) == len(OURS)

@@ -1,0 +1,547 @@
+"""The whole command: a small log whose records are known exactly, and every kind of bad input."""
+
+import gzip
+import json
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import tensorflow as tf
+
+from beam.preprocess import main
+from tfrs_mmse import schema
+from tfrs_mmse.features import read_vocabularies
+
+ITEMS = """item_id,title,brand,price,seller
+a,Red shoe,Acme,10,s
+b,Blue shoe,ACME,20,s
+c,Red hat,Zed,,s
+d,Green hat,,40,s
+"""
+# sha256 puts `shoe` (0.937) and `red` (0.695) into the train half, `hat` (0.097) into the test half.
+EVENTS = [
+    {
+        "event": "impression",
+        "request_id": "r1",
+        "timestamp": 100,
+        "query": " Shoe",
+        "item_id": "c",
+        "position": 0,
+    },
+    {
+        "event": "impression",
+        "request_id": "r1",
+        "timestamp": 100,
+        "query": " Shoe",
+        "item_id": "a",
+        "position": 1,
+    },
+    {
+        "event": "click",
+        "request_id": "r1",
+        "timestamp": 110,
+        "query": "shoe",
+        "item_id": "a",
+        "user_id": "u",
+    },
+    {"event": "order", "timestamp": 200, "item_id": "a", "user_id": "u"},
+    {
+        "event": "impression",
+        "request_id": 2,
+        "timestamp": 300,
+        "query": "SHOE",
+        "item_id": "a",
+        "position": 0,
+    },
+    {
+        "event": "click",
+        "request_id": 2,
+        "timestamp": 301,
+        "query": "SHOE",
+        "item_id": "d",
+        "position": 1,
+    },
+    {
+        "event": "click",
+        "request_id": "r3",
+        "timestamp": 400,
+        "query": "hat",
+        "item_id": "c",
+        "position": 5,
+    },
+    {
+        "event": "click",
+        "request_id": "r3",
+        "timestamp": 401,
+        "query": "hat",
+        "item_id": "gone",
+    },
+    {
+        "event": "impression",
+        "request_id": "r4",
+        "timestamp": 500,
+        "query": "red",
+        "item_id": "b",
+        "position": 0,
+    },
+    {"event": "order", "timestamp": 600, "item_id": "b", "user_id": "u"},
+]
+CONFIG = {
+    "split_by": "query",
+    "test_fraction": 0.5,
+    "number_buckets": 2,
+    "max_rejected": 0.1,
+    "num_shards": 2,
+}
+
+
+def write_logs(directory: Path) -> list[str]:
+    """Writes the log, one broken line in it, and gives the arguments that name it."""
+    lines = [json.dumps(event) for event in EVENTS]
+    (directory / "events.jsonl").write_text(
+        "\n".join([*lines[:3], "{", *lines[3:]]) + "\n"
+    )
+    (directory / "items.csv").write_text(ITEMS)
+    (directory / "config.json").write_text(json.dumps(CONFIG))
+    return arguments(directory)
+
+
+def arguments(directory: Path, **names: str) -> list[str]:
+    names = {
+        "events": "events.jsonl",
+        "items": "items.csv",
+        "config": "config.json",
+        **names,
+    }
+    return [
+        word
+        for flag, name in names.items()
+        for word in (f"--{flag}", str(directory / name))
+    ]
+
+
+def read_records(directory: Path, stream: str) -> list[dict[str, list[Any]]]:
+    """Every feature of every record of a stream, by the name of the feature."""
+    paths = sorted(str(path) for path in directory.glob(f"{stream}-*-of-*.tfrecord.gz"))
+    records = []
+    for record in tf.data.TFRecordDataset(paths, compression_type="GZIP"):
+        features = tf.train.Example.FromString(record.numpy()).features.feature
+        records.append(
+            {
+                name: list(getattr(f, str(f.WhichOneof("kind"))).value)
+                for name, f in features.items()
+            }
+        )
+    return records
+
+
+@pytest.fixture(scope="module")
+def examples(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("logs")
+    assert main([*write_logs(directory), "--output", str(directory / "out")]) == 0
+    return directory / "out"
+
+
+def by_first_item(
+    records: list[dict[str, list[Any]]],
+) -> dict[bytes, dict[str, list[Any]]]:
+    return {record["item_id"][0]: record for record in records}
+
+
+def test_the_manifest_accounts_for_every_row(examples: Path) -> None:
+    manifest = schema.Manifest.read(examples)
+    assert manifest.accounting == {
+        "events": {
+            "read": 11,
+            "rejected_not_json": 1,
+            "dropped_unknown_item": 1,  # gone
+            "dropped_order_unattributed": 1,  # the order of b, which u never clicked
+            "dropped_request_without_click": 1,  # r4
+            "dropped_unclicked_but_positive": 1,  # a in request 2
+            "used": 6,
+        },
+        "items": {"read": 4, "used": 4},
+    }
+    assert manifest.splits == {
+        "train": {
+            "requests": 2,
+            "queries": 1,
+            "unclicked": 1,
+            "clicked": 1,
+            "ordered": 1,
+        },
+        "test": {
+            "requests": 1,
+            "queries": 1,
+            "unclicked": 0,
+            "clicked": 1,
+            "ordered": 0,
+        },
+    }
+    assert manifest.num_items == 4
+    assert manifest.features.text_fields == ("title",)
+
+
+def test_vocabularies_are_those_of_the_catalogue_and_the_train_queries(
+    examples: Path,
+) -> None:
+    manifest = schema.Manifest.read(examples)
+    vocabularies = read_vocabularies(examples, manifest.features.grains)
+    # shoe: two titles, two train queries; hat and red: two titles. The test query `hat` is not counted.
+    assert vocabularies["word"] == ["shoe", "hat", "red"]
+    assert vocabularies["bigram"] == []
+    assert vocabularies["brand"] == ["acme"]
+    assert vocabularies["price"] == ["20.0"]  # 10 | 20 40
+    assert manifest.vocabulary_hash == schema.vocabulary_hash(
+        examples, manifest.features.grains
+    )
+    assert [
+        (g.name, g.size) for g in manifest.features.grains if g.name != "character"
+    ] == [
+        ("word", 4),
+        ("bigram", 1),
+        ("brand", 2),
+        ("price", 3),
+    ]
+
+
+def test_the_records_of_requests_are_known_exactly(examples: Path) -> None:
+    train, test = (
+        by_first_item(read_records(examples, "train")),
+        read_records(examples, "test"),
+    )
+    third = np.float32(math.log(1 / 3))  # a, c and d each have one of three train slots
+    shoe = train[b"a"]
+    assert {name: value for name, value in shoe.items() if "character" not in name} == {
+        "query": [b"shoe"],
+        "query/positive_item_id": [b"a", b"d"],
+        "query/word": [1],
+        "query/bigram": [],
+        "item_id": [b"a", b"c"],
+        "item/level": [3, 1],
+        "item/position": [1, 0],
+        "item/log_probability": [third, third],
+        "item/word": [3, 1, 3, 2],  # red shoe, red hat
+        "item/word/length": [2, 2],
+        "item/bigram": [0, 0],
+        "item/bigram/length": [1, 1],
+        "item/brand": [1, 0],
+        "item/price": [1, 0],
+    }
+    assert len(shoe["query/character"]) == 4  # _sh sho hoe oe_
+    assert shoe["item/character/length"] == [
+        7,
+        6,
+    ]  # _re red ed_ and four of shoe; three and three
+    assert train[b"d"]["item_id"] == [b"d"]
+    assert train[b"d"]["item/position"] == [1]
+    assert len(train) == 2
+
+    (hat,) = test
+    assert (hat["query"], hat["query/positive_item_id"], hat["query/word"]) == (
+        [b"hat"],
+        [],
+        [2],
+    )
+    assert (hat["item_id"], hat["item/level"], hat["item/position"]) == (
+        [b"c"],
+        [2],
+        [5],
+    )
+
+
+def test_the_records_of_items_are_known_exactly(examples: Path) -> None:
+    items = by_first_item(read_records(examples, "items"))
+    assert items.keys() == {b"a", b"b", b"c", b"d"}
+    assert {
+        name: value for name, value in items[b"b"].items() if "character" not in name
+    } == {
+        "item_id": [b"b"],
+        "item/level": [0],
+        "item/position": [-1],
+        "item/log_probability": [-math.inf],
+        "item/title": [b"Blue shoe"],
+        "item/text": [b"Blue shoe\nACME"],
+        "item/word": [0, 1],
+        "item/word/length": [2],
+        "item/bigram": [0],
+        "item/bigram/length": [1],
+        "item/brand": [1],
+        "item/price": [2],
+    }
+    assert items[b"d"]["item/log_probability"] == [np.float32(math.log(1 / 3))]
+
+
+def test_the_bad_row_is_kept_with_its_place(examples: Path) -> None:
+    (letters,) = examples.glob("rejected-*")
+    source = str(examples.parent / "events.jsonl:4")
+    assert json.loads(letters.read_text()) == {
+        "source": source,
+        "reason": "not_json",
+        "row": "{",
+    }
+
+
+def test_the_same_logs_give_the_same_bytes_in_any_order_and_format(
+    examples: Path, tmp_path: Path
+) -> None:
+    write_logs(tmp_path)
+    rows = [
+        dict(zip(ITEMS.splitlines()[0].split(","), line.split(","), strict=True))
+        for line in ITEMS.splitlines()[1:]
+    ]
+    for name, part in (("a", rows[2:]), ("b", rows[:2])):
+        pq.write_table(pa.Table.from_pylist(part[::-1]), tmp_path / f"{name}.parquet")
+    lines = (tmp_path / "events.jsonl").read_bytes().splitlines(keepends=True)
+    (tmp_path / "part-0.jsonl.gz").write_bytes(gzip.compress(b"".join(lines[6:])))
+    (tmp_path / "part-1.jsonl").write_bytes(b"".join(lines[:6][::-1]))
+    argv = [
+        *arguments(tmp_path, events="part-*", items="*.parquet"),
+        "--output",
+        str(tmp_path / "out"),
+    ]
+    # Another process, so that Python's hashes differ, too.
+    environment = {**os.environ, "PYTHONHASHSEED": "12345"}
+    subprocess.run(
+        [sys.executable, "-m", "beam.preprocess", *argv],
+        check=True,
+        env=environment,
+        capture_output=True,
+    )
+    ours = {
+        path.relative_to(examples): path
+        for path in examples.rglob("*.*")
+        if path.suffix in (".gz", ".txt")
+    }
+    assert len(ours) == 3 * 2 + 5
+    assert all(
+        path.read_bytes() == (tmp_path / "out" / name).read_bytes()
+        for name, path in ours.items()
+    )
+
+
+def test_a_catalogue_without_events_has_items_and_no_splits(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    write_logs(tmp_path)
+    output = tmp_path / "out"
+    assert main(["--items", str(tmp_path / "items.csv"), "--output", str(output)]) == 0
+    summary = json.loads(capfd.readouterr().out)
+    assert summary["num_items"] == 4 and summary["splits"] == {}
+    assert summary["accounting"] == {"events": {}, "items": {"read": 4, "used": 4}}
+    assert schema.Manifest.read(output).splits == {}
+    assert {
+        record["item/log_probability"][0] for record in read_records(output, "items")
+    } == {-math.inf}
+    assert not list(output.glob("train-*"))
+
+
+def test_a_second_run_replaces_the_first_once_its_input_is_seen_to_be_usable(
+    tmp_path: Path,
+) -> None:
+    argv = [*write_logs(tmp_path), "--output", str(tmp_path / "out")]
+    assert main(argv) == 0
+    (tmp_path / "events.jsonl").write_text(
+        '{"event": "click"}'
+    )  # columns are missing: nothing is touched
+    assert main(argv) == 1
+    assert (tmp_path / "out" / "manifest.json").exists()
+    (tmp_path / "events.jsonl").write_bytes(
+        lines_of(EVENTS[:2])
+    )  # no clicks: known only when all is read
+    assert main(argv) == 1
+    assert not (tmp_path / "out" / "manifest.json").exists()
+
+
+def test_columns_that_are_not_used_are_named(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*write_logs(tmp_path), "--output", str(tmp_path / "out")]) == 0
+    assert (
+        "columns not used: seller; give them a role in --config"
+        in capfd.readouterr().err
+    )
+
+
+def failure(argv: list[str], capfd: pytest.CaptureFixture[str]) -> str:
+    """Runs the command, which must fail with status 1, one sentence and nothing on stdout."""
+    assert main(argv) == 1
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert "Traceback" not in err
+    (sentence,) = [line for line in err.splitlines() if line.startswith("error: ")]
+    return sentence
+
+
+def lines_of(events: list[dict[str, Any]]) -> bytes:
+    return "".join(json.dumps(event) + "\n" for event in events).encode()
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "message"),
+    [
+        (
+            "none.jsonl",
+            None,
+            "expected events in {path}, but no file matches; check the path",
+        ),
+        ("empty.jsonl", b"", "expected events, but {path} holds no rows"),
+        (
+            "e.jsonl",
+            b'{"kind": "click"}\n',
+            "expected the column event in {path}, which has kind",
+        ),
+        (
+            "e.jsonl",
+            lines_of([{**EVENTS[2], "item_id": "x"}, {**EVENTS[6], "item_id": "y"}]),
+            "the catalogue has none of the items that the 2 events name",
+        ),
+        (
+            "e.jsonl",
+            lines_of(EVENTS[:2]),
+            "none of the 2 events is a click or an order; without clicks there is",
+        ),
+        (
+            "e.jsonl",
+            lines_of(EVENTS) + b'{"query": "A\xe7\xe3o"}\n' * 2,
+            "2 of 12 rows of events were rejected (not_utf8 2), more than max_rejected = 10.00% allows: see",
+        ),
+        (
+            "e.csv",
+            "event,request_id,timestamp,query,item_id\nclick,r,1,bot\xe3o,a\n".encode(
+                "latin1"
+            ),
+            "not_utf8",
+        ),
+        (
+            "e.jsonl.gz",
+            gzip.compress(lines_of(EVENTS) * 2000)[:-9],
+            "{path} is not a whole gzip file",
+        ),
+        ("e.parquet", b"PAR1", "{path} is not a whole Parquet file"),
+        (
+            "e.jsonl",
+            lines_of(EVENTS[:6]),
+            "all 2 requests fell into the train split and the test split is empty (split_by query, test_fraction 0.5)",
+        ),
+        (
+            "e.jsonl",
+            lines_of(EVENTS[6:7]),
+            "fell into the test split and the train split is empty",
+        ),
+    ],
+)
+def test_bad_events_are_one_sentence(
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    name: str,
+    data: bytes | None,
+    message: str,
+) -> None:
+    write_logs(tmp_path)
+    path = tmp_path / name
+    if data is not None:
+        path.write_bytes(data)
+    sentence = failure(
+        [*arguments(tmp_path, events=name), "--output", str(tmp_path / "out")], capfd
+    )
+    assert message.format(path=path) in sentence
+    assert not (tmp_path / "out" / "manifest.json").exists()
+
+
+def test_a_gzip_cut_after_its_first_rows_is_found_by_the_worker(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The first 1,000 rows, which the command looks at before it starts, are whole."""
+    write_logs(tmp_path)
+    rng = np.random.default_rng(0)
+    clicks = [
+        {**EVENTS[2], "request_id": str(number)}
+        for number in rng.integers(10**9, size=20_000)
+    ]
+    (tmp_path / "e.jsonl.gz").write_bytes(gzip.compress(lines_of(clicks))[:-1000])
+    sentence = failure(
+        [*arguments(tmp_path, events="e.jsonl.gz"), "--output", str(tmp_path / "out")],
+        capfd,
+    )
+    assert sentence.startswith(f"error: {tmp_path}/e.jsonl.gz is not a whole gzip file")
+    assert sentence.endswith("copy it here again")
+
+
+@pytest.mark.parametrize(
+    ("data", "config", "message"),
+    [
+        ("", {}, "expected items, but {path} holds no rows"),
+        (
+            "id,title\na,Red shoe\n",
+            {},
+            "expected the column item_id in {path}, which has id, title",
+        ),
+        (
+            ITEMS,
+            {"item_columns": {"title": "name"}},
+            "expected the column name in {path}",
+        ),
+        (
+            ITEMS,
+            {"roles": {"size": "number"}},
+            "the config gives a role to size, but {path} has only item_id",
+        ),
+        (
+            "item_id,title,size\na,Red shoe,\nb,Blue shoe,\nc,Red hat,\nd,Green hat,\n",
+            {"roles": {"size": "number"}},
+            "expected values in the number column size, but no item of the catalogue has a value",
+        ),
+        (
+            ITEMS.replace("10,", "ten,"),
+            {},
+            "1 of 4 rows of items were rejected (bad_number 1)",
+        ),
+    ],
+)
+def test_a_bad_catalogue_is_one_sentence(
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    data: str,
+    config: dict[str, Any],
+    message: str,
+) -> None:
+    write_logs(tmp_path)
+    path = tmp_path / "items.csv"
+    path.write_text(data)
+    (tmp_path / "config.json").write_text(json.dumps({**CONFIG, **config}))
+    sentence = failure([*arguments(tmp_path), "--output", str(tmp_path / "out")], capfd)
+    assert message.format(path=path) in sentence
+
+
+def test_a_flag_that_nobody_knows_is_wrong_usage(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        main(
+            [
+                *write_logs(tmp_path),
+                "--output",
+                str(tmp_path / "out"),
+                "--split-bye",
+                "query",
+            ]
+        )
+    assert exit_.value.code == 2
+    assert "unrecognized arguments: --split-bye query" in capfd.readouterr().err
+
+
+def test_help_is_there_without_the_heavy_libraries() -> None:
+    code = "import sys; from beam.preprocess import main\ntry: main(['--help'])\nexcept SystemExit: pass\n"
+    code += "assert not {'tensorflow', 'apache_beam', 'pyarrow'} & set(sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True
+    )
+    assert "--split-by {time,query}" in done.stdout
