@@ -14,7 +14,7 @@ from beam.config import PreprocessConfig
 from beam.items import ItemLayout
 from beam.shards import write_text
 from tfrs_mmse import schema
-from tfrs_mmse.cli import CommandError
+from tfrs_mmse.cli import CommandError, say
 from tfrs_mmse.schema import GrainKind, Level
 
 _STREAMS = "|".join((schema.ITEMS, *schema.SPLITS))
@@ -59,7 +59,7 @@ def read_vocabularies(
     """The feature spec with the sizes of the vocabularies written, and their hash.
 
     Raises:
-        CommandError: an attribute column has no entry.
+        CommandError: an attribute column that the config names has no entry; any other one is left out.
     """
     spec = layout.feature_spec(config)
     grains = []
@@ -74,7 +74,14 @@ def read_vocabularies(
             (local / f"{grain.name}.txt").write_bytes(content)
             num_entries = content.count(b"\n")
             if not num_entries and grain.kind is not GrainKind.TEXT:
-                raise CommandError(_no_values(grain, config))
+                missing = _no_values(grain, config)
+                if grain.name in config.roles:
+                    raise CommandError(
+                        f'{missing}; fill it or give it the role "ignore"'
+                    )
+                # Nobody asked for it: the column only bears a name that usually helps.
+                say(f"{missing}; it is not used")
+                continue
             # Id 0 is what has no entry; n boundaries make n + 1 buckets.
             size = num_entries + (2 if grain.kind is GrainKind.NUMBER else 1)
             grains.append(schema.Grain(name=grain.name, kind=grain.kind, size=size))
@@ -92,10 +99,7 @@ def _no_values(grain: schema.Grain, config: PreprocessConfig) -> str:
         missing = (
             f"no value occurs min_count = {config.min_count} times in the catalogue"
         )
-    return (
-        f"expected values in the {grain.kind} column {grain.name}, but {missing}; "
-        'fill it or give it the role "ignore"'
-    )
+    return f"expected values in the {grain.kind} column {grain.name}, but {missing}"
 
 
 def split_counts(
@@ -124,7 +128,7 @@ def write_manifest(
     """Writes `manifest.json` and gives the summary for the caller.
 
     Raises:
-        CommandError: an attribute column has no entry in its vocabulary.
+        CommandError: an attribute column that the config names has no entry in its vocabulary.
     """
     spec, digest = read_vocabularies(output, layout, config)
     manifest = schema.Manifest(

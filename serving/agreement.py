@@ -26,7 +26,10 @@ class Reference(NamedTuple):
 def exact_scores(reference: Reference, k: int) -> np.ndarray:
     """[Q, min(k, N)] float32: the largest inner products of each query, descending."""
     k = min(k, len(reference.item))
-    best = [-np.sort(-np.partition(s, len(reference.item) - k, axis=1)[:, -k:], axis=1) for s in _scores(reference)]
+    best = [
+        -np.sort(-np.partition(s, len(reference.item) - k, axis=1)[:, -k:], axis=1)
+        for s in _scores(reference)
+    ]
     return np.concatenate(best)
 
 
@@ -48,7 +51,13 @@ def tolerance(exact: np.ndarray) -> float:
     return TOLERANCE * max(1.0, float(np.abs(exact).max()))
 
 
-def disagreement(item_id: np.ndarray, score: np.ndarray, reference: Reference, *, exact: np.ndarray | None) -> str:
+def disagreement(
+    item_id: np.ndarray,
+    score: np.ndarray,
+    reference: Reference,
+    *,
+    exact: np.ndarray | None,
+) -> str:
     """What is wrong with served answers, or "".
 
     Args:
@@ -74,14 +83,18 @@ def disagreement(item_id: np.ndarray, score: np.ndarray, reference: Reference, *
             return f"query {place} got an item twice"
         if unknown := [name for name in ids if name not in row_of]:
             return f"query {place} got {unknown[0]!r}, which is not in the catalogue"
-        trained = reference.item[[row_of[name] for name in ids]] @ reference.query[place]
+        trained = (
+            reference.item[[row_of[name] for name in ids]] @ reference.query[place]
+        )
         difference = np.abs(trained - scores[: len(ids)]).max(initial=0.0)
         if not difference <= allowed:
             return f"query {place} got scores that differ from the training model's by {difference:.2g}"
     if exact is None:
         return ""
     if found.sum(axis=1).min() < exact.shape[1]:
-        return f"{found.sum(axis=1).min()} items were served where {exact.shape[1]} exist"
+        return (
+            f"{found.sum(axis=1).min()} items were served where {exact.shape[1]} exist"
+        )
     difference = np.abs(score[:, : exact.shape[1]] - exact).max()
     if not difference <= allowed:
         return f"the best scores served differ from the exact ones by {difference:.2g}"

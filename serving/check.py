@@ -58,39 +58,48 @@ def check_version(
 ) -> dict[str, Any]:
     """Compares a fresh process's answers with the training model's.
 
+    Args:
+        version_dir: The version, with a preliminary manifest.
+        scratch: Where questions and answers are exchanged.
+        trained: The model.
+        corpus: Its catalogue.
+        queries: The held-out ones are asked.
+        reference: The training model's embeddings of them and of the catalogue.
+        config: How it was exported.
+
     Returns:
         For the manifest: `recall`, how it was measured, and `required_custom_ops`.
+
+    Raises:
+        CommandError: the version cannot be loaded, answers something else, or finds too little.
     """
     fields = _sample_fields(trained, corpus)
     names = item_inputs(trained)
+    inputs = {names[column]: values for column, values in fields.items()}
     write_json(
-        scratch / "requests.json",
-        {"queries": queries.held_out, "fields": {names[column]: values for column, values in fields.items()}},
+        scratch / "requests.json", {"queries": queries.held_out, "fields": inputs}
     )
     result = run_verify(version_dir, scratch)
     with np.load(scratch / "answers.npz") as file:
         answers = dict(file)
     exact = exact_scores(reference, config.k)
-    is_exact = config.index == "exact"
-    wrong = disagreement(answers["item_id"], answers["score"], reference, exact=exact if is_exact else None)
-    wrong = wrong or _rest_disagreement(answers, reference, exact, config, is_exact=is_exact)
-    item_ids = trained.featurizer.items(
-        {
-            column: tf.constant(values, spec.dtype)
-            for (column, values), spec in zip(
-                fields.items(), (trained.featurizer.item_signature()[c] for c in fields), strict=True
-            )
-        }
+    wrong = (
+        disagreement(
+            answers["item_id"],
+            answers["score"],
+            reference,
+            exact=exact if config.index == "exact" else None,
+        )
+        or _rest_disagreement(answers, reference, config)
+        or _embedding_disagreement(answers["query_embedding"], reference.query)
+        or _embedding_disagreement(
+            answers["item_embedding"], _embed_fields(trained, fields)
+        )
     )
-    for name, trained_embedding in (
-        ("query_embedding", reference.query),
-        ("item_embedding", trained.model.item_embedding(item_ids).numpy()),
-    ):
-        difference = np.abs(answers[name] - trained_embedding).max()
-        if not difference <= tolerance(trained_embedding):
-            wrong = wrong or f"its {name.replace('_', ' ')}s differ from the training model's by {difference:.2g}"
     if wrong:
-        raise CommandError(f"the exported model does not answer as the trained one does, nothing is published: {wrong}")
+        raise CommandError(
+            f"the exported model does not answer as the trained one does, nothing is published: {wrong}"
+        )
     found = recall(answers["score"], exact)
     if found < config.min_recall:
         raise CommandError(
@@ -105,22 +114,61 @@ def check_version(
 
 
 def _rest_disagreement(
-    answers: dict[str, np.ndarray], reference: Reference, exact: np.ndarray, config: ExportConfig, *, is_exact: bool
+    answers: dict[str, np.ndarray], reference: Reference, config: ExportConfig
 ) -> str:
     """What is wrong with the answers of `search_excluding`, which left out each query's first item."""
-    if (answers["rest_item_id"] == answers["item_id"][:, :1])[answers["item_id"][:, 0] != b""].any():
+    if (answers["rest_item_id"] == answers["item_id"][:, :1])[
+        answers["item_id"][:, 0] != b""
+    ].any():
         return f"{schema.SEARCH_EXCLUDING} served an excluded item"
-    rest = exact_scores(reference, config.k + 1)[:, 1:] if is_exact and len(reference.item) > 1 else None
-    wrong = disagreement(answers["rest_item_id"], answers["rest_score"], reference, exact=rest)
+    is_exact = config.index == "exact" and len(reference.item) > 1
+    rest = exact_scores(reference, config.k + 1)[:, 1:] if is_exact else None
+    wrong = disagreement(
+        answers["rest_item_id"], answers["rest_score"], reference, exact=rest
+    )
     return f"{schema.SEARCH_EXCLUDING}: {wrong}" if wrong else ""
 
 
+def _embedding_disagreement(served: np.ndarray, trained: np.ndarray) -> str:
+    difference = np.abs(served - trained).max()
+    return (
+        ""
+        if difference <= tolerance(trained)
+        else f"embeddings differ from the training model's by {difference:.2g}"
+    )
+
+
+def _embed_fields(trained: Trained, fields: dict[str, list[Any]]) -> np.ndarray:
+    specs = trained.featurizer.item_signature()
+    tensors = {
+        column: tf.constant(values, specs[column].dtype)
+        for column, values in fields.items()
+    }
+    return trained.model.item_embedding(trained.featurizer.items(tensors)).numpy()
+
+
 def run_verify(version_dir: Path, scratch: Path) -> dict[str, Any]:
+    """Runs `serving.verify`, which reads `requests.json` in `scratch` and writes `answers.npz` there.
+
+    Raises:
+        CommandError: the process failed.
+    """
     paths = [str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     finished = subprocess.run(
         [
-            *(sys.executable, "-m", "serving.verify", "--version-dir", str(version_dir)),
-            *("--requests", str(scratch / "requests.json"), "--answers", str(scratch / "answers.npz")),
+            *(
+                sys.executable,
+                "-m",
+                "serving.verify",
+                "--version-dir",
+                str(version_dir),
+            ),
+            *(
+                "--requests",
+                str(scratch / "requests.json"),
+                "--answers",
+                str(scratch / "answers.npz"),
+            ),
         ],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
         capture_output=True,
@@ -128,8 +176,13 @@ def run_verify(version_dir: Path, scratch: Path) -> dict[str, Any]:
         check=False,
     )
     if finished.returncode:
-        last = (finished.stderr.strip().splitlines() or [f"exit status {finished.returncode}"])[-1]
-        raise CommandError(f"a fresh process cannot use the exported model, nothing is published: {last}")
+        last = (
+            finished.stderr.strip().splitlines()
+            or [f"exit status {finished.returncode}"]
+        )[-1]
+        raise CommandError(
+            f"a fresh process cannot use the exported model, nothing is published: {last}"
+        )
     return json.loads(finished.stdout)
 
 
@@ -138,14 +191,22 @@ def _sample_fields(trained: Trained, corpus: Corpus) -> dict[str, list[Any]]:
     titles = [title.decode("utf-8", "replace") for title in corpus.title[:32]]
     first = trained.featurizer.spec.text_fields[0]
     return {
-        column: titles if column == first else [""] * len(titles) if spec.dtype == tf.string else [1.0] * len(titles)
+        column: titles
+        if column == first
+        else [""] * len(titles)
+        if spec.dtype == tf.string
+        else [1.0] * len(titles)
         for column, spec in trained.featurizer.item_signature().items()
     }
 
 
 def item_inputs(trained: Trained) -> dict[str, str]:
+    """The name of each item column as an input of `embed_item`."""
     return input_names(trained.featurizer.item_signature())
 
 
 def write_json(path: Path, values: dict[str, Any]) -> None:
-    path.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    """Writes values for people and programs."""
+    path.write_text(
+        json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
+    )

@@ -20,32 +20,64 @@ from tfrs_mmse import cli
 def main(argv: Sequence[str] | None = None) -> None:
     """Parses, asks, prints."""
     parser = argparse.ArgumentParser(
-        prog="python -m serving.client", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m serving.client",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--target", required=True, metavar="HOST:PORT", help="where the server listens")
-    parser.add_argument("--model", required=True, metavar="NAME", help="the model's name on the server")
-    parser.add_argument("--query", required=True, action="append", metavar="TEXT", help="repeatable")
-    parser.add_argument("--k", type=_positive, default=10, help="results per query (default: %(default)s)")
-    parser.add_argument("--exclude", action="append", default=[], metavar="ITEM_ID", help="not this item; repeatable")
     parser.add_argument(
-        "--items", type=Path, metavar="FILE", help="catalogue (JSONL, CSV, Parquet) to show titles from"
+        "--target", required=True, metavar="HOST:PORT", help="where the server listens"
     )
-    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     parser.add_argument(
-        "--timeout", type=_seconds, default=5.0, metavar="SECONDS", help="for the whole search (default: %(default)s)"
+        "--model", required=True, metavar="NAME", help="the model's name on the server"
+    )
+    parser.add_argument(
+        "--query", required=True, action="append", metavar="TEXT", help="repeatable"
+    )
+    parser.add_argument(
+        "--k",
+        type=_positive,
+        default=10,
+        help="results per query (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--exclude",
+        action="append",
+        default=[],
+        metavar="ITEM_ID",
+        help="not this item; repeatable",
+    )
+    parser.add_argument(
+        "--items",
+        type=Path,
+        metavar="FILE",
+        help="catalogue (JSONL, CSV, Parquet) to show titles from",
+    )
+    parser.add_argument(
+        "--json", action="store_true", help="print JSON instead of a table"
+    )
+    parser.add_argument(
+        "--timeout",
+        type=_seconds,
+        default=5.0,
+        metavar="SECONDS",
+        help="for the whole search (default: %(default)s)",
     )
     args = parser.parse_args(argv)
     if args.items is not None and not args.items.is_file():
         raise cli.CommandError(f"--items: there is no file {args.items}")
 
-    from serving.search import SearchClient  # imports TensorFlow, which --help need not wait for
+    from serving.search import (
+        SearchClient,
+    )  # imports TensorFlow, which --help need not wait for
     from serving.titles import read_titles
 
     with SearchClient(args.target, args.model, timeout=args.timeout) as client:
         found = client.search(args.query, args.k, exclude=args.exclude)
     titles: dict[str, str] = {}
     if args.items is not None:
-        titles = read_titles(args.items, {hit.item_id for hits in found for hit in hits})
+        titles = read_titles(
+            args.items, {hit.item_id for hits in found for hit in hits}
+        )
     results = [
         {
             "query": query,
@@ -75,7 +107,10 @@ def table(result: dict[str, Any]) -> str:
     if not hits:
         return f"{result['query']}\nno items"
     width = max(len("item_id"), *(_width(hit["item_id"]) for hit in hits))
-    lines = [f"rank   score  {'item_id':<{width}}" + ("  title" if "title" in hits[0] else "")]
+    lines = [
+        f"rank   score  {'item_id':<{width}}"
+        + ("  title" if "title" in hits[0] else "")
+    ]
     for hit in hits:
         item_id = hit["item_id"] + " " * (width - _width(hit["item_id"]))
         title = " ".join((hit.get("title") or "").split())
@@ -98,7 +133,9 @@ def _positive(text: str) -> int:
 def _seconds(text: str) -> float:
     number = float(text)
     if not 0 < number < float("inf"):
-        raise argparse.ArgumentTypeError(f"must be a positive number of seconds, got {text}")
+        raise argparse.ArgumentTypeError(
+            f"must be a positive number of seconds, got {text}"
+        )
     return number
 
 

@@ -28,7 +28,11 @@ class RequestError(Exception):
     def __init__(self, code: grpc.StatusCode, message: str) -> None:
         super().__init__(message)
         self.code = code
-        self.message = message if len(message) <= MAX_MESSAGE else message[: MAX_MESSAGE - 3] + "..."
+        self.message = (
+            message
+            if len(message) <= MAX_MESSAGE
+            else message[: MAX_MESSAGE - 3] + "..."
+        )
 
 
 def invalid(message: str) -> RequestError:
@@ -38,7 +42,10 @@ def invalid(message: str) -> RequestError:
 
 def from_graph(error: tf.errors.OpError) -> RequestError:
     """What an operation of the graph refused, with its code and without TensorFlow's account of where."""
-    return RequestError(_BY_NUMBER.get(error.error_code, grpc.StatusCode.INTERNAL), plain_message(error.message or ""))
+    return RequestError(
+        _BY_NUMBER.get(error.error_code, grpc.StatusCode.INTERNAL),
+        plain_message(error.message or ""),
+    )
 
 
 def plain_message(message: str) -> str:
@@ -49,6 +56,10 @@ def plain_message(message: str) -> str:
     """
     if assertion := _ASSERTION.search(message):
         return assertion[1].strip()
-    lines = [_OPERATION.sub("", _GRAPH_PREFIX.sub("", line)) for line in message.splitlines() if not _NOISE.match(line)]
+    lines = [
+        _OPERATION.sub("", _GRAPH_PREFIX.sub("", line))
+        for line in message.splitlines()
+        if not _NOISE.match(line)
+    ]
     text = " ".join(line.strip() for line in lines if line.strip())
     return _PLAIN.get(text, text) or "the graph failed without a message"

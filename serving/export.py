@@ -25,25 +25,62 @@ from tfrs_mmse import cli
 def main(argv: Sequence[str] | None = None) -> None:
     """Parses, exports, prints where to."""
     parser = argparse.ArgumentParser(
-        prog="python -m serving.export", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--data", type=Path, required=True, help="directory that beam.preprocess wrote")
-    parser.add_argument("--model-dir", type=Path, required=True, help="directory that tfrs_mmse.train wrote")
-    parser.add_argument("--output", type=Path, required=True, help="base path of the versions; made if it is not there")
-    parser.add_argument("--index", choices=("scann", "exact"), default="scann", help="default: %(default)s")
-    parser.add_argument("--k", type=_positive, default=100, help="results per query (default: %(default)s)")
-    parser.add_argument(
-        "--min-recall", type=_share, default=0.9, help="fail below this recall of the index (default: %(default)s)"
+        prog="python -m serving.export",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "--target-recall", type=_share, default=0.97, help="what ScaNN's settings aim at (default: %(default)s)"
+        "--data", type=Path, required=True, help="directory that beam.preprocess wrote"
+    )
+    parser.add_argument(
+        "--model-dir",
+        type=Path,
+        required=True,
+        help="directory that tfrs_mmse.train wrote",
+    )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        required=True,
+        help="base path of the versions; made if it is not there",
+    )
+    parser.add_argument(
+        "--index",
+        choices=("scann", "exact"),
+        default="scann",
+        help="default: %(default)s",
+    )
+    parser.add_argument(
+        "--k",
+        type=_positive,
+        default=100,
+        help="results per query (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--min-recall",
+        type=_share,
+        default=0.9,
+        help="fail below this recall of the index (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--target-recall",
+        type=_share,
+        default=0.97,
+        help="what ScaNN's settings aim at (default: %(default)s)",
     )
     args = parser.parse_args(argv)
 
-    from serving.check import ExportConfig  # imports TensorFlow, which --help need not wait for
+    from serving.check import (
+        ExportConfig,
+    )  # imports TensorFlow, which --help need not wait for
     from serving.exporter import export
 
-    config = ExportConfig(index=args.index, k=args.k, min_recall=args.min_recall, target_recall=args.target_recall)
+    config = ExportConfig(
+        index=args.index,
+        k=args.k,
+        min_recall=args.min_recall,
+        target_recall=args.target_recall,
+    )
     cli.print_result(export(args.data, args.model_dir, args.output, config))
 
 

@@ -29,10 +29,19 @@ from tfrs_mmse.restore import Trained, load_trained
 
 _NUM_QUERIES = 500  # to measure with, and as many again to tune with
 _NUM_WARMUP = 8
-_LIBRARIES = ("tensorflow", "tensorflow-text", "tf-keras", "tensorflow-recommenders", "scann", "numpy")
+_LIBRARIES = (
+    "tensorflow",
+    "tensorflow-text",
+    "tf-keras",
+    "tensorflow-recommenders",
+    "scann",
+    "numpy",
+)
 
 
-def export(data: Path, model_dir: Path, output: Path, config: ExportConfig) -> dict[str, Any]:
+def export(
+    data: Path, model_dir: Path, output: Path, config: ExportConfig
+) -> dict[str, Any]:
     """Exports a model directory; see `serving.export`.
 
     Raises:
@@ -44,11 +53,24 @@ def export(data: Path, model_dir: Path, output: Path, config: ExportConfig) -> d
     corpus = embed_items(trained, data)
     say(f"embedded {len(corpus.item_id)} items")
     queries = choose_queries(data, trained.manifest, corpus)
-    return export_model(trained, corpus, queries, output, config, source={"data": str(data), "model": str(model_dir)})
+    return export_model(
+        trained,
+        corpus,
+        queries,
+        output,
+        config,
+        source={"data": str(data), "model": str(model_dir)},
+    )
 
 
 def export_model(
-    trained: Trained, corpus: Corpus, queries: Queries, output: Path, config: ExportConfig, *, source: dict[str, str]
+    trained: Trained,
+    corpus: Corpus,
+    queries: Queries,
+    output: Path,
+    config: ExportConfig,
+    *,
+    source: dict[str, str],
 ) -> dict[str, Any]:
     """Exports a model in memory.
 
@@ -64,9 +86,13 @@ def export_model(
         `path`, `version`, `index`, `recall`, `k`, `num_items`, `dimensions`.
     """
     check_corpus(corpus)
-    held_out = Reference(embed_queries(trained, queries.held_out), corpus.embedding, corpus.item_id)
+    held_out = Reference(
+        embed_queries(trained, queries.held_out), corpus.embedding, corpus.item_id
+    )
     if not np.isfinite(held_out.query).all():
-        raise CommandError("the model gives query embeddings that are not finite: its training diverged")
+        raise CommandError(
+            "the model gives query embeddings that are not finite: its training diverged"
+        )
     index, settings = _build_index(trained, corpus, queries, config)
     manifest: dict[str, Any] = {
         "format_version": schema.FORMAT_VERSION,
@@ -74,7 +100,9 @@ def export_model(
         "k": config.k,
         "num_items": len(corpus.item_id),
         "dimensions": corpus.embedding.shape[1],
-        "embed_item_inputs": {name: column for column, name in item_inputs(trained).items()},
+        "embed_item_inputs": {
+            name: column for column, name in item_inputs(trained).items()
+        },
         "training_config": trained.config.to_dict(),
         "source": source,
         "library_versions": dict(_library_versions()),
@@ -83,14 +111,20 @@ def export_model(
     with _scratch(output) as scratch:
         version_dir = scratch / "version"
         module = SearchModule(
-            featurizer=trained.featurizer, model=trained.model, index=index, item_id=corpus.item_id, k=config.k
+            featurizer=trained.featurizer,
+            model=trained.model,
+            index=index,
+            item_id=corpus.item_id,
+            k=config.k,
         )
         save(module, str(version_dir))
         index.release()
         write_json(version_dir / schema.MANIFEST, manifest)
         write_warmup_requests(version_dir, output.name, queries.held_out[:_NUM_WARMUP])
         say("wrote the SavedModel; a fresh process checks it")
-        checked = check_version(version_dir, scratch, trained, corpus, queries, held_out, config)
+        checked = check_version(
+            version_dir, scratch, trained, corpus, queries, held_out, config
+        )
         write_json(version_dir / schema.MANIFEST, {**manifest, **checked})
         path = publish(version_dir, output)
     return {
@@ -107,19 +141,39 @@ def export_model(
 def choose_queries(data: Path, manifest: schema.Manifest, corpus: Corpus) -> Queries:
     """Held-out queries of the log and training queries to tune with; where the log has none, the items' titles."""
     by_split = {
-        split: read_queries(data, split, _NUM_QUERIES) if manifest.splits.get(split, {}).get("requests") else []
+        split: read_queries(data, split, _NUM_QUERIES)
+        if manifest.splits.get(split, {}).get("requests")
+        else []
         for split in schema.SPLITS
     }
     if by_split[schema.TRAIN] and by_split[schema.TEST]:
-        return Queries(by_split[schema.TEST], by_split[schema.TRAIN], f"queries of the {schema.TEST} split")
+        return Queries(
+            by_split[schema.TEST],
+            by_split[schema.TRAIN],
+            f"queries of the {schema.TEST} split",
+        )
     if either := by_split[schema.TEST] or by_split[schema.TRAIN]:
-        return Queries(either[::2], either[1::2] or either, "queries of the log, which has one split only")
-    titles = [title.decode("utf-8", "replace") for title in corpus.title[: 4 * _NUM_QUERIES]]
-    usable = [t for t in titles if any(c.isalnum() for c in t) and len(t.encode()) <= schema.MAX_QUERY_BYTES]
+        return Queries(
+            either[::2],
+            either[1::2] or either,
+            "queries of the log, which has one split only",
+        )
+    titles = [
+        title.decode("utf-8", "replace") for title in corpus.title[: 4 * _NUM_QUERIES]
+    ]
+    usable = [
+        t
+        for t in titles
+        if any(c.isalnum() for c in t) and len(t.encode()) <= schema.MAX_QUERY_BYTES
+    ]
     if not usable:
-        raise CommandError("expected queries or item titles with a letter or digit to measure with, found neither")
+        raise CommandError(
+            "expected queries or item titles with a letter or digit to measure with, found neither"
+        )
     usable = usable[: 2 * _NUM_QUERIES]
-    return Queries(usable[::2], usable[1::2] or usable, "titles of items, for want of queries")
+    return Queries(
+        usable[::2], usable[1::2] or usable, "titles of items, for want of queries"
+    )
 
 
 def check_corpus(corpus: Corpus) -> None:
@@ -129,7 +183,9 @@ def check_corpus(corpus: Corpus) -> None:
         CommandError: it is empty, an id is empty or occurs twice, or a vector is not finite.
     """
     if not len(corpus.item_id):
-        raise CommandError("expected a catalogue, but the items stream is empty: preprocess with --items")
+        raise CommandError(
+            "expected a catalogue, but the items stream is empty: preprocess with --items"
+        )
     unique, counts = np.unique(corpus.item_id.astype(bytes), return_counts=True)
     if (counts > 1).any():
         repeated = unique[counts > 1]
@@ -146,7 +202,9 @@ def check_corpus(corpus: Corpus) -> None:
         )
 
 
-def write_warmup_requests(version_dir: Path, model_name: str, queries: list[str]) -> None:
+def write_warmup_requests(
+    version_dir: Path, model_name: str, queries: list[str]
+) -> None:
     """Writes real requests that a server replays before it calls the version available: one by one and as a batch."""
     path = version_dir / WARMUP_REQUESTS
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -154,12 +212,19 @@ def write_warmup_requests(version_dir: Path, model_name: str, queries: list[str]
         for batch in [*([query] for query in queries), queries]:
             for name in (schema.SERVING_DEFAULT, schema.SEARCH_EXCLUDING):
                 request = predict_pb2.PredictRequest()
-                request.model_spec.name, request.model_spec.signature_name = model_name, name
-                request.inputs[schema.QUERY].CopyFrom(tf.make_tensor_proto(batch, tf.string))
+                request.model_spec.name, request.model_spec.signature_name = (
+                    model_name,
+                    name,
+                )
+                request.inputs[schema.QUERY].CopyFrom(
+                    tf.make_tensor_proto(batch, tf.string)
+                )
                 if name == schema.SEARCH_EXCLUDING:
                     exclude = tf.make_tensor_proto([[""]] * len(batch), tf.string)
                     request.inputs[schema.EXCLUDE].CopyFrom(exclude)
-                log = prediction_log_pb2.PredictionLog(predict_log=prediction_log_pb2.PredictLog(request=request))
+                log = prediction_log_pb2.PredictionLog(
+                    predict_log=prediction_log_pb2.PredictLog(request=request)
+                )
                 writer.write(log.SerializeToString())
 
 
@@ -168,9 +233,13 @@ def _build_index(
 ) -> tuple[ExactIndex | ScannIndex, dict[str, Any]]:
     if config.index == "exact":
         return ExactIndex(corpus.embedding), {}
-    index = ScannIndex(corpus.embedding, scann_settings(len(corpus.item_id), config.k), k=config.k)
+    index = ScannIndex(
+        corpus.embedding, scann_settings(len(corpus.item_id), config.k), k=config.k
+    )
     if index.settings.num_leaves:
-        tuning = Reference(embed_queries(trained, queries.tuning), corpus.embedding, corpus.item_id)
+        tuning = Reference(
+            embed_queries(trained, queries.tuning), corpus.embedding, corpus.item_id
+        )
         reached = tune(index, tuning, k=config.k, target_recall=config.target_recall)
         say(f"ScaNN finds {reached:.3f} of the exact result with {index.settings}")
     return index, dataclasses.asdict(index.settings)

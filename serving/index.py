@@ -11,8 +11,12 @@ import tensorflow as tf
 
 from tfrs_mmse.cli import CommandError
 
-NO_ROW = -1  # pads a query's rows when fewer were found than asked for; its score is -inf
-_BLOCK = 1 << 17  # rows scored at a time by the exact index, so that memory does not grow with batch x catalogue
+NO_ROW = (
+    -1
+)  # pads a query's rows when fewer were found than asked for; its score is -inf
+_BLOCK = (
+    1 << 17
+)  # rows scored at a time by the exact index, so that memory does not grow with batch x catalogue
 
 
 class Found(NamedTuple):
@@ -52,19 +56,30 @@ class ExactIndex(tf.Module):
         """
         super().__init__()
         self._num_items, self._block = len(embedding), block
-        self._embedding = tf.Variable(embedding, trainable=False, dtype=tf.float32, name="item_embedding")
+        self._embedding = tf.Variable(
+            embedding, trainable=False, dtype=tf.float32, name="item_embedding"
+        )
 
     def search(self, query: tf.Tensor, num: tf.Tensor | int) -> Found:
         num = tf.minimum(num, self._num_items)
         if self._num_items <= self._block:
-            score, row = tf.math.top_k(tf.linalg.matmul(query, self._embedding, transpose_b=True), num)
+            score, row = tf.math.top_k(
+                tf.linalg.matmul(query, self._embedding, transpose_b=True), num
+            )
             return Found(row, score)
         nothing = tf.zeros([tf.shape(query)[0], 0])
         _, row, score = tf.while_loop(
             lambda start, row, score: start < self._num_items,
-            lambda start, row, score: (start + self._block, *self._merge(query, num, start, Found(row, score))),
+            lambda start, row, score: (
+                start + self._block,
+                *self._merge(query, num, start, Found(row, score)),
+            ),
             (tf.constant(0), tf.cast(nothing, tf.int32), nothing),
-            shape_invariants=(tf.TensorShape([]), tf.TensorShape([None, None]), tf.TensorShape([None, None])),
+            shape_invariants=(
+                tf.TensorShape([]),
+                tf.TensorShape([None, None]),
+                tf.TensorShape([None, None]),
+            ),
             parallel_iterations=1,
         )
         return Found(row, score)
@@ -72,14 +87,19 @@ class ExactIndex(tf.Module):
     def release(self) -> None:
         """Nothing to do: the variable goes with the SavedModel."""
 
-    def _merge(self, query: tf.Tensor, num: tf.Tensor, start: tf.Tensor, best: Found) -> Found:
+    def _merge(
+        self, query: tf.Tensor, num: tf.Tensor, start: tf.Tensor, best: Found
+    ) -> Found:
         block = self._embedding[start : start + self._block]
         score, row = tf.math.top_k(
-            tf.linalg.matmul(query, block, transpose_b=True), tf.minimum(num, tf.shape(block)[0])
+            tf.linalg.matmul(query, block, transpose_b=True),
+            tf.minimum(num, tf.shape(block)[0]),
         )
         # Lower rows stand first, so that top_k gives them the ties.
         rows = tf.concat([best.row, row + start], axis=1)
-        score, place = tf.math.top_k(tf.concat([best.score, score], axis=1), tf.minimum(num, tf.shape(rows)[1]))
+        score, place = tf.math.top_k(
+            tf.concat([best.score, score], axis=1), tf.minimum(num, tf.shape(rows)[1])
+        )
         return Found(tf.gather(rows, place, batch_dims=1), score)
 
 
@@ -106,7 +126,9 @@ class ScannSettings:
 BRUTE_FORCE_BELOW = 20_000
 
 
-def scann_settings(num_items: int, k: int, *, brute_force_below: int = BRUTE_FORCE_BELOW) -> ScannSettings:
+def scann_settings(
+    num_items: int, k: int, *, brute_force_below: int = BRUTE_FORCE_BELOW
+) -> ScannSettings:
     """Settings by size of the catalogue: sqrt(N) leaves, a tenth of them searched, four candidates for each result.
 
     Args:
@@ -118,7 +140,9 @@ def scann_settings(num_items: int, k: int, *, brute_force_below: int = BRUTE_FOR
         return ScannSettings(num_leaves=0, leaves_to_search=0, num_reorder=0)
     num_leaves = max(1, round(math.sqrt(num_items)))
     return ScannSettings(
-        num_leaves=num_leaves, leaves_to_search=max(1, num_leaves // 10), num_reorder=min(num_items, max(4 * k, 100))
+        num_leaves=num_leaves,
+        leaves_to_search=max(1, num_leaves // 10),
+        num_reorder=min(num_items, max(4 * k, 100)),
     )
 
 
@@ -129,7 +153,9 @@ class ScannIndex(tf.Module):
     default name, every index loaded into one process would answer with the first one's items.
     """
 
-    def __init__(self, embedding: np.ndarray, settings: ScannSettings, *, k: int) -> None:
+    def __init__(
+        self, embedding: np.ndarray, settings: ScannSettings, *, k: int
+    ) -> None:
         """Builds the index.
 
         Args:
@@ -145,7 +171,10 @@ class ScannIndex(tf.Module):
         builder = scann_ops.builder(embedding, min(k, len(embedding)), "dot_product")
         if settings.num_leaves:
             builder = (
-                builder.tree(num_leaves=settings.num_leaves, num_leaves_to_search=settings.leaves_to_search)
+                builder.tree(
+                    num_leaves=settings.num_leaves,
+                    num_leaves_to_search=settings.leaves_to_search,
+                )
                 .score_ah(
                     settings.dimensions_per_block,
                     anisotropic_quantization_threshold=settings.anisotropic_threshold,
@@ -166,7 +195,9 @@ class ScannIndex(tf.Module):
         # ScaNN refuses an empty batch: search for one zero vector and drop its answer.
         batch = tf.shape(query)[0]
         filler = tf.zeros([tf.cast(tf.equal(batch, 0), tf.int32), tf.shape(query)[1]])
-        extra = tf.maximum(num - self._k, 0)  # candidates beyond those that num_reorder was chosen for
+        extra = tf.maximum(
+            num - self._k, 0
+        )  # candidates beyond those that num_reorder was chosen for
         row, score = import_scann().scann_search_batched(
             self._handle(),
             tf.concat([query, filler], axis=0),
@@ -175,10 +206,14 @@ class ScannIndex(tf.Module):
             self.settings.leaves_to_search if self.settings.num_leaves else -1,
             False,
         )
-        found = tf.logical_not(tf.math.is_nan(score))  # ScaNN pads with NaN and an arbitrary row
+        found = tf.logical_not(
+            tf.math.is_nan(score)
+        )  # ScaNN pads with NaN and an arbitrary row
         missing = [[0, 0], [0, num - tf.shape(row)[1]]]
         row = tf.pad(tf.where(found, row, NO_ROW), missing, constant_values=NO_ROW)
-        score = tf.pad(tf.where(found, score, -math.inf), missing, constant_values=-math.inf)
+        score = tf.pad(
+            tf.where(found, score, -math.inf), missing, constant_values=-math.inf
+        )
         return Found(row[:batch], score[:batch])
 
     def release(self) -> None:

@@ -52,7 +52,13 @@ class VersionManager:
     When the newest directory is removed, the newest that is left is loaded: that is how to roll back.
     """
 
-    def __init__(self, base_path: Path, model_name: str, *, load: Callable[[Path], Servable] = Servable) -> None:
+    def __init__(
+        self,
+        base_path: Path,
+        model_name: str,
+        *,
+        load: Callable[[Path], Servable] = Servable,
+    ) -> None:
         self._base_path, self._model_name, self._load = base_path, model_name, load
         self._lock = threading.Lock()
         self._current: _Loaded | None = None
@@ -76,7 +82,9 @@ class VersionManager:
             current = self._current
             if current and (current.version, current.identity) == (version, identity):
                 return
-            if self._refused.get(version) != identity and self._try(version, directory, identity):
+            if self._refused.get(version) != identity and self._try(
+                version, directory, identity
+            ):
                 return
 
     def states(self) -> dict[int, VersionState]:
@@ -98,9 +106,14 @@ class VersionManager:
             loaded = self._current
             if loaded is None or version not in (None, loaded.version):
                 wanted = (
-                    f"Latest({self._model_name})" if version is None else f"Specific({self._model_name}, {version})"
+                    f"Latest({self._model_name})"
+                    if version is None
+                    else f"Specific({self._model_name}, {version})"
                 )
-                raise RequestError(grpc.StatusCode.NOT_FOUND, f"Servable not found for request: {wanted}")
+                raise RequestError(
+                    grpc.StatusCode.NOT_FOUND,
+                    f"Servable not found for request: {wanted}",
+                )
             loaded.in_use += 1
         try:
             yield loaded.version, loaded.servable
@@ -119,12 +132,27 @@ class VersionManager:
         self._set_state(version, _State.LOADING)
         try:
             servable = self._load(directory)
-        except Exception as e:  # whatever is wrong with a new version, the old one must go on serving
+        except (
+            Exception
+        ) as e:  # whatever is wrong with a new version, the old one must go on serving
             expected = isinstance(e, CommandError | RequestError | OSError)
-            _LOG.log(logging.DEBUG if expected else logging.ERROR, "cannot load %s", directory, exc_info=e)
+            _LOG.log(
+                logging.DEBUG if expected else logging.ERROR,
+                "cannot load %s",
+                directory,
+                exc_info=e,
+            )
             self._refused[version] = identity
-            code = e.code if isinstance(e, RequestError) else grpc.StatusCode.FAILED_PRECONDITION
-            message = str(e) if expected else f"{directory} cannot be loaded ({type(e).__name__}: {_first_line(e)})"
+            code = (
+                e.code
+                if isinstance(e, RequestError)
+                else grpc.StatusCode.FAILED_PRECONDITION
+            )
+            message = (
+                str(e)
+                if expected
+                else f"{directory} cannot be loaded ({type(e).__name__}: {_first_line(e)})"
+            )
             self._set_state(version, _State.END, code.value[0], message)
             say(f"refused {self._model_name} version {version}: {message}")
             return False
@@ -153,7 +181,9 @@ class VersionManager:
                 self._states[old.version] = VersionState(_State.END)
         _LOG.info("unloaded %s version %d", self._model_name, old.version)
 
-    def _set_state(self, version: int, state: int, code: int = 0, message: str = "") -> None:
+    def _set_state(
+        self, version: int, state: int, code: int = 0, message: str = ""
+    ) -> None:
         with self._lock:
             if self._current and self._current.version == version:
                 state = _State.AVAILABLE  # its directory was replaced, and what was loaded from it goes on serving
@@ -163,7 +193,11 @@ class VersionManager:
 def _identity(directory: Path) -> _Identity:
     """Changes when a file of the version is replaced, or goes on being copied."""
     files = [path.stat() for path in directory.rglob("*")]
-    return directory.stat().st_ino, max((s.st_mtime_ns for s in files), default=0), sum(s.st_size for s in files)
+    return (
+        directory.stat().st_ino,
+        max((s.st_mtime_ns for s in files), default=0),
+        sum(s.st_size for s in files),
+    )
 
 
 def _first_line(error: Exception) -> str:

@@ -58,7 +58,12 @@ class SearchClient:
             sleep: For tests.
             clock: For tests.
         """
-        self._target, self._model, self._timeout, self._max_attempts = target, model, timeout, max_attempts
+        self._target, self._model, self._timeout, self._max_attempts = (
+            target,
+            model,
+            timeout,
+            max_attempts,
+        )
         self._sleep, self._clock = sleep, clock
         self._channel = None
         if stub is None:
@@ -67,7 +72,9 @@ class SearchClient:
             stub = prediction_service_pb2_grpc.PredictionServiceStub(self._channel)
         self._stub = stub
 
-    def search(self, queries: Sequence[str], k: int = 10, *, exclude: Sequence[str] = ()) -> list[list[Hit]]:
+    def search(
+        self, queries: Sequence[str], k: int = 10, *, exclude: Sequence[str] = ()
+    ) -> list[list[Hit]]:
         """Finds the k best items for each query, best first; fewer where the catalogue has no more.
 
         Args:
@@ -80,12 +87,18 @@ class SearchClient:
         """
         request = predict_pb2.PredictRequest()
         request.model_spec.name = self._model
-        request.model_spec.signature_name = schema.SEARCH_EXCLUDING if exclude else schema.SERVING_DEFAULT
+        request.model_spec.signature_name = (
+            schema.SEARCH_EXCLUDING if exclude else schema.SERVING_DEFAULT
+        )
         encoded = [query.encode("utf-8", "surrogateescape") for query in queries]
-        request.inputs[schema.QUERY].CopyFrom(tf.make_tensor_proto(encoded, tf.string, [len(encoded)]))
+        request.inputs[schema.QUERY].CopyFrom(
+            tf.make_tensor_proto(encoded, tf.string, [len(encoded)])
+        )
         if exclude:
             ids = [list(exclude)] * len(encoded)
-            request.inputs[schema.EXCLUDE].CopyFrom(tf.make_tensor_proto(ids, tf.string, [len(ids), len(exclude)]))
+            request.inputs[schema.EXCLUDE].CopyFrom(
+                tf.make_tensor_proto(ids, tf.string, [len(ids), len(exclude)])
+            )
         reply = self._call(request)
         item_id, score = self._arrays(reply, len(encoded))
         if k > item_id.shape[1]:
@@ -94,7 +107,11 @@ class SearchClient:
                 "ask for fewer, or export with a larger --k"
             )
         return [
-            [Hit(name.decode(), float(s)) for name, s in zip(ids[:k], scores[:k], strict=True) if name]
+            [
+                Hit(name.decode(), float(s))
+                for name, s in zip(ids[:k], scores[:k], strict=True)
+                if name
+            ]
             for ids, scores in zip(item_id, score, strict=True)
         ]
 
@@ -113,10 +130,14 @@ class SearchClient:
         deadline = self._clock() + self._timeout
         for attempt in range(1, self._max_attempts + 1):
             try:
-                return self._stub.Predict(request, timeout=max(deadline - self._clock(), 0.0))
+                return self._stub.Predict(
+                    request, timeout=max(deadline - self._clock(), 0.0)
+                )
             except grpc.RpcError as e:
                 pause = _FIRST_PAUSE * 2 ** (attempt - 1)
-                last = attempt == self._max_attempts or self._clock() + pause >= deadline
+                last = (
+                    attempt == self._max_attempts or self._clock() + pause >= deadline
+                )
                 if e.code() is not grpc.StatusCode.UNAVAILABLE or last:
                     raise self._failure(e) from None
                 self._sleep(pause)
@@ -125,17 +146,32 @@ class SearchClient:
     def _failure(self, error: Any) -> SearchError:
         code = error.code()
         if code is grpc.StatusCode.UNAVAILABLE:
-            return SearchError(f"no server answers at {self._target} ({error.details()}): is it running?", code)
+            return SearchError(
+                f"no server answers at {self._target} ({error.details()}): is it running?",
+                code,
+            )
         if code is grpc.StatusCode.DEADLINE_EXCEEDED:
-            return SearchError(f"{self._target} did not answer within {self._timeout:g} seconds", code)
-        return SearchError(f"{self._target} refused the request: {error.details()} ({code.name})", code)
+            return SearchError(
+                f"{self._target} did not answer within {self._timeout:g} seconds", code
+            )
+        return SearchError(
+            f"{self._target} refused the request: {error.details()} ({code.name})", code
+        )
 
-    def _arrays(self, reply: predict_pb2.PredictResponse, num_queries: int) -> tuple[Any, Any]:
+    def _arrays(
+        self, reply: predict_pb2.PredictResponse, num_queries: int
+    ) -> tuple[Any, Any]:
         try:
             item_id = tf.make_ndarray(reply.outputs[schema.ITEM_ID])
             score = tf.make_ndarray(reply.outputs[schema.SCORE])
-            if item_id.shape != score.shape or item_id.shape[:1] != (num_queries,) or item_id.ndim != 2:
-                raise ValueError(f"item_id of shape {item_id.shape}, score of shape {score.shape}")
+            if (
+                item_id.shape != score.shape
+                or item_id.shape[:1] != (num_queries,)
+                or item_id.ndim != 2
+            ):
+                raise ValueError(
+                    f"item_id of shape {item_id.shape}, score of shape {score.shape}"
+                )
         except (ValueError, TypeError) as e:
             raise SearchError(
                 f"the model {self._model} on {self._target} did not answer with {schema.ITEM_ID} and {schema.SCORE} "

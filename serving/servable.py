@@ -40,7 +40,8 @@ class Servable:
             RequestError: a warm-up request failed.
         """
         self.manifest = schema.read_versioned_json(
-            directory / schema.MANIFEST, wanted="a model version written by `python -m serving.export`"
+            directory / schema.MANIFEST,
+            wanted="a model version written by `python -m serving.export`",
         )
         graph = _read_saved_model(directory)
         self.required_custom_ops = _load_custom_ops(graph, directory)
@@ -48,10 +49,15 @@ class Servable:
         self._loaded = tf.saved_model.load(str(directory))
         self._signatures = dict(self._loaded.signatures)
         for request in read_warmup_requests(directory):
-            self.predict(request.model_spec.signature_name, request.inputs, request.output_filter)
+            self.predict(
+                request.model_spec.signature_name, request.inputs, request.output_filter
+            )
 
     def predict(
-        self, signature_name: str, inputs: Mapping[str, Any], output_filter: Sequence[str] = ()
+        self,
+        signature_name: str,
+        inputs: Mapping[str, Any],
+        output_filter: Sequence[str] = (),
     ) -> dict[str, np.ndarray]:
         """Answers one `PredictRequest`.
 
@@ -81,9 +87,16 @@ class Servable:
                 f"{_names(inputs)}. Sent extra: {_names(extra)}. Missing but required: {_names(missing)}."
             )
         outputs = self._outputs(function.structured_outputs, output_filter)
-        arrays = {name: tensors.read_tensor(name, inputs[name], specs[name]) for name in specs}
+        arrays = {
+            name: tensors.read_tensor(name, inputs[name], specs[name]) for name in specs
+        }
         try:
-            result = function(**{name: tf.constant(array, specs[name].dtype) for name, array in arrays.items()})
+            result = function(
+                **{
+                    name: tf.constant(array, specs[name].dtype)
+                    for name, array in arrays.items()
+                }
+            )
         except tf.errors.OpError as e:
             raise from_graph(e) from e
         return {name: result[name].numpy() for name in outputs}
@@ -99,7 +112,9 @@ class Servable:
         del self._loaded, self._signatures
         gc.collect()  # loaded functions refer to each other in circles
 
-    def _outputs(self, available: Mapping[str, Any], output_filter: Sequence[str]) -> list[str]:
+    def _outputs(
+        self, available: Mapping[str, Any], output_filter: Sequence[str]
+    ) -> list[str]:
         for place, name in enumerate(output_filter):
             if name not in available:
                 raise invalid(
@@ -124,7 +139,9 @@ def read_warmup_requests(directory: Path) -> Iterator[predict_pb2.PredictRequest
         try:
             log = prediction_log_pb2.PredictionLog.FromString(record)
         except DecodeError:
-            raise CommandError(f"{path} holds a record that is no PredictionLog: export the model anew") from None
+            raise CommandError(
+                f"{path} holds a record that is no PredictionLog: export the model anew"
+            ) from None
         yield log.predict_log.request
 
 
@@ -133,15 +150,21 @@ def _read_saved_model(directory: Path) -> saved_model_pb2.SavedModel:
     try:
         saved_model = saved_model_pb2.SavedModel.FromString(path.read_bytes())
     except FileNotFoundError:
-        raise CommandError(f"expected a SavedModel in {directory}, but there is no {SAVED_MODEL}") from None
+        raise CommandError(
+            f"expected a SavedModel in {directory}, but there is no {SAVED_MODEL}"
+        ) from None
     except DecodeError:
-        raise CommandError(f"{path} is not a SavedModel, or is cut short: export the model anew") from None
+        raise CommandError(
+            f"{path} is not a SavedModel, or is cut short: export the model anew"
+        ) from None
     if not saved_model.meta_graphs:
         raise CommandError(f"{path} holds no graph: export the model anew")
     return saved_model
 
 
-def _load_custom_ops(saved_model: saved_model_pb2.SavedModel, directory: Path) -> list[str]:
+def _load_custom_ops(
+    saved_model: saved_model_pb2.SavedModel, directory: Path
+) -> list[str]:
     wanted = _op_types(saved_model.meta_graphs[0].graph_def)
     if _unknown(wanted):
         import tensorflow_text  # noqa: F401 # registers its operations; TensorFlow Serving links them as well
@@ -151,12 +174,17 @@ def _load_custom_ops(saved_model: saved_model_pb2.SavedModel, directory: Path) -
 
         import_scann()
     if unknown := _unknown(wanted):
-        raise CommandError(f"{directory} needs operations that are not installed here: {', '.join(unknown)}")
+        raise CommandError(
+            f"{directory} needs operations that are not installed here: {', '.join(unknown)}"
+        )
     return [name for name in wanted if name in custom or name.startswith("Scann>")]
 
 
 def _op_types(graph: graph_pb2.GraphDef) -> list[str]:
-    nodes = [*graph.node, *(node for function in graph.library.function for node in function.node_def)]
+    nodes = [
+        *graph.node,
+        *(node for function in graph.library.function for node in function.node_def),
+    ]
     functions = {function.signature.name for function in graph.library.function}
     return sorted({node.op for node in nodes} - functions)
 

@@ -29,11 +29,31 @@ GRACE_SECONDS = 10.0
 
 @cli.command
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model_base_path", type=Path, required=True, metavar="DIR", help="holds numeric versions")
-    parser.add_argument("--model_name", required=True, metavar="NAME", help="what requests call the model")
-    parser.add_argument("--port", type=_port, default=8500, help="gRPC port, 0 for a free one (default: 8500)")
-    parser.add_argument("--host", default="0.0.0.0", help="address to listen on (default: all, 0.0.0.0)")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--model_base_path",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="holds numeric versions",
+    )
+    parser.add_argument(
+        "--model_name",
+        required=True,
+        metavar="NAME",
+        help="what requests call the model",
+    )
+    parser.add_argument(
+        "--port",
+        type=_port,
+        default=8500,
+        help="gRPC port, 0 for a free one (default: 8500)",
+    )
+    parser.add_argument(
+        "--host", default="0.0.0.0", help="address to listen on (default: all, 0.0.0.0)"
+    )
     parser.add_argument(
         "--file_system_poll_wait_seconds",
         type=float,
@@ -103,7 +123,9 @@ def serve(
     manager.refresh()
     if manager.version is None:
         raise cli.CommandError(_nothing_to_serve(base_path, manager.states()))
-    server = BoundServer(manager, model_name, counts, host=host, port=port, max_workers=max_workers)
+    server = BoundServer(
+        manager, model_name, counts, host=host, port=port, max_workers=max_workers
+    )
     served = manager.version
     cli.say(f"serve {model_name} version {served} on {host}:{server.port}")
     while not stop.wait(poll_seconds if poll_seconds > 0 else None):

@@ -59,9 +59,14 @@ def _answered(method: Callable[..., Any]) -> Callable[..., Any]:
             reply = method(self, request)
         except RequestError as e:
             code, message = e.code, e.message
-        except Exception:  # a bug of ours must not show its inside to the caller; the log has it
+        except (
+            Exception
+        ):  # a bug of ours must not show its inside to the caller; the log has it
             _LOG.exception("%s failed", method.__name__)
-            code, message = grpc.StatusCode.INTERNAL, "the server failed on this request; its log says why"
+            code, message = (
+                grpc.StatusCode.INTERNAL,
+                "the server failed on this request; its log says why",
+            )
         else:
             self.counts.add(grpc.StatusCode.OK)
             return reply
@@ -72,7 +77,9 @@ def _answered(method: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class _Servicer:
-    def __init__(self, manager: VersionManager, model_name: str, counts: RequestCounts) -> None:
+    def __init__(
+        self, manager: VersionManager, model_name: str, counts: RequestCounts
+    ) -> None:
         self.manager, self.model_name, self.counts = manager, model_name, counts
 
     def _version(self, request: Any) -> int | None:
@@ -86,7 +93,11 @@ class _Servicer:
             raise invalid(f"Unrecognized servable version label: {spec.version_label}")
         version = spec.version.value if spec.HasField("version") else None
         if spec.name != self.model_name:
-            wanted = f"Latest({spec.name})" if version is None else f"Specific({spec.name}, {version})"
+            wanted = (
+                f"Latest({spec.name})"
+                if version is None
+                else f"Specific({spec.name}, {version})"
+            )
             raise RequestError(
                 grpc.StatusCode.NOT_FOUND,
                 f"Servable not found for request: {wanted}: this server has the model {self.model_name}",
@@ -94,19 +105,29 @@ class _Servicer:
         return version
 
 
-class PredictionServicer(_Servicer, prediction_service_pb2_grpc.PredictionServiceServicer):
+class PredictionServicer(
+    _Servicer, prediction_service_pb2_grpc.PredictionServiceServicer
+):
     """`Predict` and `GetModelMetadata`; the other methods answer UNIMPLEMENTED."""
 
     @_answered
-    def Predict(self, request: predict_pb2.PredictRequest) -> predict_pb2.PredictResponse:
+    def Predict(
+        self, request: predict_pb2.PredictRequest
+    ) -> predict_pb2.PredictResponse:
         with self.manager.acquire(self._version(request)) as (version, servable):
-            outputs = servable.predict(request.model_spec.signature_name, request.inputs, request.output_filter)
+            outputs = servable.predict(
+                request.model_spec.signature_name, request.inputs, request.output_filter
+            )
         spec = model_pb2.ModelSpec(
-            name=self.model_name, signature_name=request.model_spec.signature_name or schema.SERVING_DEFAULT
+            name=self.model_name,
+            signature_name=request.model_spec.signature_name or schema.SERVING_DEFAULT,
         )
         spec.version.value = version
         return predict_pb2.PredictResponse(
-            model_spec=spec, outputs={name: tensors.write_tensor(array) for name, array in outputs.items()}
+            model_spec=spec,
+            outputs={
+                name: tensors.write_tensor(array) for name, array in outputs.items()
+            },
         )
 
     @_answered
@@ -115,12 +136,18 @@ class PredictionServicer(_Servicer, prediction_service_pb2_grpc.PredictionServic
     ) -> get_model_metadata_pb2.GetModelMetadataResponse:
         wanted = self._version(request)
         if not request.metadata_field:
-            raise invalid("GetModelMetadataRequest must specify at least one metadata_field")
+            raise invalid(
+                "GetModelMetadataRequest must specify at least one metadata_field"
+            )
         for field in request.metadata_field:
             if field != _SIGNATURE_DEF:
-                raise invalid(f"Metadata field {field} is not supported: ask for {_SIGNATURE_DEF}")
+                raise invalid(
+                    f"Metadata field {field} is not supported: ask for {_SIGNATURE_DEF}"
+                )
         with self.manager.acquire(wanted) as (version, servable):
-            signatures = get_model_metadata_pb2.SignatureDefMap(signature_def=dict(servable.signature_defs))
+            signatures = get_model_metadata_pb2.SignatureDefMap(
+                signature_def=dict(servable.signature_defs)
+            )
         reply = get_model_metadata_pb2.GetModelMetadataResponse()
         reply.model_spec.name = self.model_name
         reply.model_spec.version.value = version
@@ -138,7 +165,10 @@ class ModelServicer(_Servicer, model_service_pb2_grpc.ModelServiceServicer):
         wanted = self._version(request)
         states = self.manager.states()
         if wanted is not None and wanted not in states:
-            raise RequestError(grpc.StatusCode.NOT_FOUND, f"Could not find version {wanted} of model {self.model_name}")
+            raise RequestError(
+                grpc.StatusCode.NOT_FOUND,
+                f"Could not find version {wanted} of model {self.model_name}",
+            )
         reply = get_model_status_pb2.GetModelStatusResponse()
         for version in reversed(states) if wanted is None else [wanted]:
             state, code, message = states[version]
@@ -155,7 +185,14 @@ class BoundServer:
     """
 
     def __init__(
-        self, manager: VersionManager, model_name: str, counts: RequestCounts, *, host: str, port: int, max_workers: int
+        self,
+        manager: VersionManager,
+        model_name: str,
+        counts: RequestCounts,
+        *,
+        host: str,
+        port: int,
+        max_workers: int,
     ) -> None:
         """Binds and starts.
 
@@ -171,9 +208,14 @@ class BoundServer:
             CommandError: the port is in use or may not be used.
         """
         self._server = grpc.server(
-            futures.ThreadPoolExecutor(max_workers=max_workers, thread_name_prefix="request"),
+            futures.ThreadPoolExecutor(
+                max_workers=max_workers, thread_name_prefix="request"
+            ),
             options=[
-                ("grpc.so_reuseport", 0),  # two servers on one port would share the requests between them
+                (
+                    "grpc.so_reuseport",
+                    0,
+                ),  # two servers on one port would share the requests between them
                 ("grpc.max_receive_message_length", MAX_REQUEST_BYTES),
                 ("grpc.max_send_message_length", -1),
             ],
@@ -185,7 +227,9 @@ class BoundServer:
             ModelServicer(manager, model_name, counts), self._server
         )
         try:
-            self.port = self._server.add_insecure_port(f"{f'[{host}]' if ':' in host else host}:{port}")
+            self.port = self._server.add_insecure_port(
+                f"{f'[{host}]' if ':' in host else host}:{port}"
+            )
         except RuntimeError:
             self.port = 0
         if not self.port:

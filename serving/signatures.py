@@ -11,7 +11,9 @@ from serving.index import Found, Index
 from tfrs_mmse import schema, text
 from tfrs_mmse.features import Featurizer
 
-MAX_EXCLUDE = 1024  # ids that one query may exclude: each is compared with each candidate
+MAX_EXCLUDE = (
+    1024  # ids that one query may exclude: each is compared with each candidate
+)
 
 _QUERY = tf.TensorSpec([None], tf.string, name=schema.QUERY)
 _EXCLUDE = tf.TensorSpec([None, None], tf.string, name=schema.EXCLUDE)
@@ -33,7 +35,13 @@ class SearchModule(tf.Module):
     """Embeds query strings and returns each one's k best items, best first."""
 
     def __init__(
-        self, *, featurizer: Featurizer, model: Towers, index: Index, item_id: np.ndarray | list[bytes], k: int
+        self,
+        *,
+        featurizer: Featurizer,
+        model: Towers,
+        index: Index,
+        item_id: np.ndarray | list[bytes],
+        k: int,
     ) -> None:
         """Puts the parts together.
 
@@ -46,9 +54,14 @@ class SearchModule(tf.Module):
         """
         super().__init__()
         self._featurizer, self._index, self._k = featurizer, index, k
-        self._item_id = tf.Variable(list(item_id), trainable=False, dtype=tf.string, name=schema.ITEM_ID)
+        self._item_id = tf.Variable(
+            list(item_id), trainable=False, dtype=tf.string, name=schema.ITEM_ID
+        )
         self._model_variables = list(model.variables)
-        self._query_embedding, self._item_embedding = model.query_embedding, model.item_embedding
+        self._query_embedding, self._item_embedding = (
+            model.query_embedding,
+            model.item_embedding,
+        )
 
     @tf.function(input_signature=[_QUERY])
     def search(self, query: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -57,12 +70,18 @@ class SearchModule(tf.Module):
         return self._result(self._ids(found), found.score)
 
     @tf.function(input_signature=[_QUERY, _EXCLUDE])
-    def search_excluding(self, query: tf.Tensor, exclude: tf.Tensor) -> dict[str, tf.Tensor]:
+    def search_excluding(
+        self, query: tf.Tensor, exclude: tf.Tensor
+    ) -> dict[str, tf.Tensor]:
         """As `search`, without the ids that are named in the query's row of `exclude` [B, E], padded with ""."""
         rows, width = tf.unstack(tf.shape(exclude))
-        same = tf.debugging.assert_equal(rows, tf.shape(query)[0], message="exclude must have one row for each query")
+        same = tf.debugging.assert_equal(
+            rows, tf.shape(query)[0], message="exclude must have one row for each query"
+        )
         few = tf.debugging.assert_less_equal(
-            width, MAX_EXCLUDE, message=f"exclude must hold at most {MAX_EXCLUDE} item ids for each query"
+            width,
+            MAX_EXCLUDE,
+            message=f"exclude must hold at most {MAX_EXCLUDE} item ids for each query",
         )
         with tf.control_dependencies([same, few]):
             # At most E of the k + E best are excluded, so with an exact index the k best of the rest are among them.
@@ -93,23 +112,32 @@ class SearchModule(tf.Module):
         """The signatures to save, by name."""
         specs = self._featurizer.item_signature()
         names = input_names(specs)
-        inputs = {names[column]: tf.TensorSpec(spec.shape, spec.dtype, names[column]) for column, spec in specs.items()}
+        inputs = {
+            names[column]: tf.TensorSpec(spec.shape, spec.dtype, names[column])
+            for column, spec in specs.items()
+        }
         return {
             schema.SERVING_DEFAULT: self.search,
             schema.SEARCH_EXCLUDING: self.search_excluding,
             schema.EMBED_QUERY: self.embed_query,
-            schema.EMBED_ITEM: tf.function(self.embed_item).get_concrete_function(**inputs),
+            schema.EMBED_ITEM: tf.function(self.embed_item).get_concrete_function(
+                **inputs
+            ),
         }
 
     def _embed(self, query: tf.Tensor) -> tf.Tensor:
         return self._query_embedding(self._featurizer.query(text.check_queries(query)))
 
     def _ids(self, found: Found) -> tf.Tensor:
-        return tf.where(found.row >= 0, tf.gather(self._item_id, tf.maximum(found.row, 0)), "")
+        return tf.where(
+            found.row >= 0, tf.gather(self._item_id, tf.maximum(found.row, 0)), ""
+        )
 
     def _result(self, item_id: tf.Tensor, score: tf.Tensor) -> dict[str, tf.Tensor]:
         missing = [[0, 0], [0, self._k - tf.shape(score)[1]]]
-        item_id = tf.pad(tf.where(score > -np.inf, item_id, ""), missing, constant_values="")
+        item_id = tf.pad(
+            tf.where(score > -np.inf, item_id, ""), missing, constant_values=""
+        )
         score = tf.pad(score, missing, constant_values=-np.inf)
         return {
             schema.ITEM_ID: tf.ensure_shape(item_id, [None, self._k]),

@@ -31,9 +31,16 @@ def read_titles(path: Path, item_ids: Collection[str]) -> dict[str, str]:
     suffixes = [s.lower() for s in path.suffixes]
     packed = suffixes[-1:] == [".gz"]
     kind = (suffixes[-2:-1] if packed else suffixes[-1:]) or [""]
-    readers = {".jsonl": _read_jsonl, ".json": _read_jsonl, ".csv": _read_csv, ".parquet": _read_parquet}
+    readers = {
+        ".jsonl": _read_jsonl,
+        ".json": _read_jsonl,
+        ".csv": _read_csv,
+        ".parquet": _read_parquet,
+    }
     if kind[0] not in readers:
-        raise CommandError(f"--items takes a .jsonl, .csv or .parquet file (or one of them .gz), got {path.name}")
+        raise CommandError(
+            f"--items takes a .jsonl, .csv or .parquet file (or one of them .gz), got {path.name}"
+        )
     wanted = set(item_ids)
     try:
         with gzip.open(path) if packed else path.open("rb") as file:
@@ -56,7 +63,9 @@ def _read_jsonl(file: Any, path: Path) -> Iterator[tuple[str, str]]:
         except ValueError as e:
             raise CommandError(f"{path} line {number} is not JSON ({e})") from None
         if not isinstance(row, dict) or not {schema.ITEM_ID, _TITLE} <= row.keys():
-            raise CommandError(f"{path} line {number} has no {schema.ITEM_ID} and {_TITLE}")
+            raise CommandError(
+                f"{path} line {number} has no {schema.ITEM_ID} and {_TITLE}"
+            )
         yield str(row[schema.ITEM_ID]), str(row[_TITLE])
 
 
@@ -83,4 +92,6 @@ def _read_parquet(file: Any, path: Path) -> Iterator[tuple[str, str]]:
 
 def _require_columns(names: Collection[Any], path: Path) -> None:
     if not {schema.ITEM_ID, _TITLE} <= set(names):
-        raise CommandError(f"{path} must have the columns {schema.ITEM_ID} and {_TITLE}, it has {', '.join(names)}")
+        raise CommandError(
+            f"{path} must have the columns {schema.ITEM_ID} and {_TITLE}, it has {', '.join(names)}"
+        )

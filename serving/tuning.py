@@ -9,7 +9,9 @@ from serving.agreement import Reference, exact_scores, recall
 from serving.index import ScannIndex, ScannSettings
 
 
-def tune(index: ScannIndex, reference: Reference, *, k: int, target_recall: float) -> float:
+def tune(
+    index: ScannIndex, reference: Reference, *, k: int, target_recall: float
+) -> float:
     """Sets how much `index` searches, without building it anew.
 
     Args:
@@ -37,7 +39,18 @@ def candidates(settings: ScannSettings, num_items: int) -> Iterator[ScannSetting
     if not settings.num_leaves:
         yield settings
         return
-    for share, factor in ((50, 1), (30, 1), (20, 1), (14, 1), (10, 1), (7, 1), (5, 2), (3, 2), (2, 4), (1, 8)):
+    for share, factor in (
+        (50, 1),
+        (30, 1),
+        (20, 1),
+        (14, 1),
+        (10, 1),
+        (7, 1),
+        (5, 2),
+        (3, 2),
+        (2, 4),
+        (1, 8),
+    ):
         yield dataclasses.replace(
             settings,
             leaves_to_search=-(-settings.num_leaves // share),

@@ -26,10 +26,18 @@ _BATCH = 64
 @cli.command
 def main(argv: Sequence[str] | None = None) -> None:
     """Parses, loads, answers."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--version-dir", type=Path, required=True, help="a model version")
-    parser.add_argument("--requests", type=Path, required=True, help="JSON file with what to ask")
-    parser.add_argument("--answers", type=Path, required=True, help=".npz file to write")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--version-dir", type=Path, required=True, help="a model version"
+    )
+    parser.add_argument(
+        "--requests", type=Path, required=True, help="JSON file with what to ask"
+    )
+    parser.add_argument(
+        "--answers", type=Path, required=True, help=".npz file to write"
+    )
     args = parser.parse_args(argv)
     requests = json.loads(args.requests.read_text(encoding="utf-8"))
 
@@ -45,7 +53,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     cli.print_result({"required_custom_ops": servable.required_custom_ops})
 
 
-def answer(servable: "Servable", queries: list[str], fields: dict[str, list[Any]]) -> dict[str, np.ndarray]:
+def answer(
+    servable: "Servable", queries: list[str], fields: dict[str, list[Any]]
+) -> dict[str, np.ndarray]:
     """Asks every signature.
 
     Args:
@@ -64,20 +74,29 @@ def answer(servable: "Servable", queries: list[str], fields: dict[str, list[Any]
         query = tf.make_tensor_proto(queries[start : start + _BATCH], tf.string)
         found = servable.predict(schema.SERVING_DEFAULT, {schema.QUERY: query})
         exclude = tf.make_tensor_proto(found[schema.ITEM_ID][:, :1])
-        rest = servable.predict(schema.SEARCH_EXCLUDING, {schema.QUERY: query, schema.EXCLUDE: exclude})
+        rest = servable.predict(
+            schema.SEARCH_EXCLUDING, {schema.QUERY: query, schema.EXCLUDE: exclude}
+        )
         batches.append(
             {
                 "item_id": found[schema.ITEM_ID].astype(bytes),
                 "score": found[schema.SCORE],
                 "rest_item_id": rest[schema.ITEM_ID].astype(bytes),
                 "rest_score": rest[schema.SCORE],
-                "query_embedding": servable.predict(schema.EMBED_QUERY, {schema.QUERY: query})[schema.EMBEDDING],
+                "query_embedding": servable.predict(
+                    schema.EMBED_QUERY, {schema.QUERY: query}
+                )[schema.EMBEDDING],
             }
         )
     specs = servable.input_specs(schema.EMBED_ITEM)
-    items = {name: tf.make_tensor_proto(values, specs[name].dtype) for name, values in fields.items()}
+    items = {
+        name: tf.make_tensor_proto(values, specs[name].dtype)
+        for name, values in fields.items()
+    }
     embedding = servable.predict(schema.EMBED_ITEM, items)[schema.EMBEDDING]
-    return {name: np.concatenate([b[name] for b in batches]) for name in batches[0]} | {"item_embedding": embedding}
+    return {name: np.concatenate([b[name] for b in batches]) for name in batches[0]} | {
+        "item_embedding": embedding
+    }
 
 
 if __name__ == "__main__":

@@ -11,7 +11,10 @@ def list_versions(base_path: Path) -> list[int]:
         entries = list(os.scandir(base_path))
     except FileNotFoundError:
         return []
-    return sorted((int(e.name) for e in entries if _is_number(e.name) and e.is_dir()), reverse=True)
+    return sorted(
+        (int(e.name) for e in entries if _is_number(e.name) and e.is_dir()),
+        reverse=True,
+    )
 
 
 def publish(directory: Path, base_path: Path) -> Path:
@@ -31,7 +34,10 @@ def publish(directory: Path, base_path: Path) -> Path:
         try:
             directory.rename(base_path / str(number))
         except OSError as e:
-            if e.errno not in (errno.ENOTEMPTY, errno.EEXIST):  # another export has just taken the number
+            if e.errno not in (
+                errno.ENOTEMPTY,
+                errno.EEXIST,
+            ):  # another export has just taken the number
                 raise
         else:
             break

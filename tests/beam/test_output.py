@@ -101,11 +101,16 @@ def test_sizes_count_the_ids_of_every_grain(tmp_path: Path) -> None:
     ],
 )
 def test_an_attribute_column_without_values_is_named(
-    tmp_path: Path, empty: str, message: str
+    tmp_path: Path, empty: str, message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_vocabularies(tmp_path, **{**{"brand": "acme\n", "price": "1.0\n"}, empty: ""})
+    asked = PreprocessConfig(roles={"brand": "categorical", "price": "number"})
     with pytest.raises(CommandError, match=message):
-        read_vocabularies(str(tmp_path), LAYOUT, PreprocessConfig())
+        read_vocabularies(str(tmp_path), LAYOUT, asked)
+    # A role that only the column's name suggested is no reason to fail.
+    spec, _ = read_vocabularies(str(tmp_path), LAYOUT, PreprocessConfig())
+    assert {g.name for g in spec.attribute_grains} == {"brand", "price"} - {empty}
+    assert f"column {empty}, but no" in capsys.readouterr().err
 
 
 def test_the_manifest_reads_back(tmp_path: Path) -> None:

@@ -28,7 +28,18 @@ from tfrs_mmse.features import Featurizer
 from tfrs_mmse.restore import Trained
 
 ROOT = Path(__file__).resolve().parents[2]
-COLOURS = ["red", "blue", "green", "black", "white", "pink", "grey", "gold", "teal", "lime"]
+COLOURS = [
+    "red",
+    "blue",
+    "green",
+    "black",
+    "white",
+    "pink",
+    "grey",
+    "gold",
+    "teal",
+    "lime",
+]
 THINGS = ["shoe", "hat", "lamp", "chair", "cup", "book", "ring", "sofa", "fork", "desk"]
 
 
@@ -37,10 +48,15 @@ class WordModel(tf.Module):
 
     def __init__(self, num_words: int, dimensions: int = 16) -> None:
         super().__init__()
-        self.table = tf.Variable(np.random.default_rng(0).normal(size=(num_words, dimensions)), dtype=tf.float32)
+        self.table = tf.Variable(
+            np.random.default_rng(0).normal(size=(num_words, dimensions)),
+            dtype=tf.float32,
+        )
 
     def query_embedding(self, ids: dict[str, tf.RaggedTensor]) -> tf.Tensor:
-        return tf.math.l2_normalize(tf.reduce_sum(tf.gather(self.table, ids["word"]), axis=1), axis=1)
+        return tf.math.l2_normalize(
+            tf.reduce_sum(tf.gather(self.table, ids["word"]), axis=1), axis=1
+        )
 
     def item_embedding(self, ids: dict[str, Any]) -> tf.Tensor:
         known = 1 + 0.1 * tf.cast(ids["Brand (EU)"] > 0, tf.float32)
@@ -56,7 +72,11 @@ class Shop(NamedTuple):
 
 
 def make_shop(titles: list[str]) -> Shop:
-    text, categorical, number = schema.GrainKind.TEXT, schema.GrainKind.CATEGORICAL, schema.GrainKind.NUMBER
+    text, categorical, number = (
+        schema.GrainKind.TEXT,
+        schema.GrainKind.CATEGORICAL,
+        schema.GrainKind.NUMBER,
+    )
     vocabularies = {
         "word": COLOURS + THINGS,
         "bigram": ["red shoe"],
@@ -64,11 +84,28 @@ def make_shop(titles: list[str]) -> Shop:
         "Brand (EU)": ["acme"],
         "price": ["1.0", "5.0"],
     }
-    kinds = {"word": text, "bigram": text, "character": text, "Brand (EU)": categorical, "price": number}
-    grains = tuple(schema.Grain(name=n, kind=kinds[n], size=len(v) + 1) for n, v in vocabularies.items())
-    spec = schema.FeatureSpec(text_fields=("title",), grains=grains, max_query_words=8, max_item_words=16)
+    kinds = {
+        "word": text,
+        "bigram": text,
+        "character": text,
+        "Brand (EU)": categorical,
+        "price": number,
+    }
+    grains = tuple(
+        schema.Grain(name=n, kind=kinds[n], size=len(v) + 1)
+        for n, v in vocabularies.items()
+    )
+    spec = schema.FeatureSpec(
+        text_fields=("title",), grains=grains, max_query_words=8, max_item_words=16
+    )
     manifest = schema.Manifest(
-        features=spec, num_items=len(titles), splits={}, accounting={}, sources={}, config={}, vocabulary_hash=""
+        features=spec,
+        num_items=len(titles),
+        splits={},
+        accounting={},
+        sources={},
+        config={},
+        vocabulary_hash="",
     )
     featurizer = Featurizer(spec, vocabularies)
     model = WordModel(len(vocabularies["word"]) + 1)
@@ -84,7 +121,9 @@ def make_shop(titles: list[str]) -> Shop:
     )
     queries = [f"{colour} {thing}" for colour in COLOURS for thing in THINGS]
     return Shop(
-        Trained(TrainConfig(), manifest, featurizer, model), corpus, Queries(queries[::2], queries[1::2], "made up")
+        Trained(TrainConfig(), manifest, featurizer, model),
+        corpus,
+        Queries(queries[::2], queries[1::2], "made up"),
     )
 
 
@@ -104,7 +143,9 @@ def shop_of() -> Callable[[list[str]], Shop]:
 def exact_version(shop: Shop, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A published exact version with k=5."""
     output = tmp_path_factory.mktemp("exact")
-    return Path(export_model(*shop, output, ExportConfig(index="exact", k=5), source={})["path"])
+    return Path(
+        export_model(*shop, output, ExportConfig(index="exact", k=5), source={})["path"]
+    )
 
 
 @pytest.fixture(scope="session")
@@ -113,7 +154,11 @@ def scann_version(shop: Shop, tmp_path_factory: pytest.TempPathFactory) -> Path:
     output = tmp_path_factory.mktemp("scann")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(check, "run_verify", _verify_here)
-        return Path(export_model(*shop, output, ExportConfig(index="scann", k=5), source={})["path"])
+        return Path(
+            export_model(*shop, output, ExportConfig(index="scann", k=5), source={})[
+                "path"
+            ]
+        )
 
 
 @pytest.fixture
@@ -125,7 +170,9 @@ def verify_in_process(monkeypatch: pytest.MonkeyPatch) -> None:
 def _verify_here(version_dir: Path, scratch: Path) -> dict[str, Any]:
     servable = Servable(version_dir)
     requests = json.loads((scratch / "requests.json").read_text())
-    np.savez(scratch / "answers.npz", allow_pickle=False, **answer(servable, **requests))  # type: ignore[arg-type]
+    np.savez(
+        scratch / "answers.npz", allow_pickle=False, **answer(servable, **requests)
+    )  # type: ignore[arg-type]
     return {"required_custom_ops": servable.required_custom_ops}
 
 
@@ -142,7 +189,9 @@ def served(exact_version: Path) -> Iterator[Served]:
     """`shop` served on a real socket."""
     manager, counts = VersionManager(exact_version.parent, "shop"), RequestCounts()
     manager.refresh()
-    server = BoundServer(manager, "shop", counts, host="127.0.0.1", port=0, max_workers=4)
+    server = BoundServer(
+        manager, "shop", counts, host="127.0.0.1", port=0, max_workers=4
+    )
     yield Served(f"127.0.0.1:{server.port}", manager, counts)
     server.stop(grace=1.0)
     manager.close()
@@ -166,8 +215,22 @@ def start_server() -> Iterator[Callable[..., ServerProcess]]:
     started: list[subprocess.Popen[str]] = []
 
     def start(base_path: Path, *flags: str) -> ServerProcess:
-        command = [sys.executable, "-m", "serving.server", "--model_base_path", str(base_path)]
-        command += ["--model_name", "shop", "--port", "0", "--host", "127.0.0.1", *flags]
+        command = [
+            sys.executable,
+            "-m",
+            "serving.server",
+            "--model_base_path",
+            str(base_path),
+        ]
+        command += [
+            "--model_name",
+            "shop",
+            "--port",
+            "0",
+            "--host",
+            "127.0.0.1",
+            *flags,
+        ]
         process = subprocess.Popen(
             command,
             stdout=subprocess.PIPE,
@@ -181,7 +244,9 @@ def start_server() -> Iterator[Callable[..., ServerProcess]]:
         for line in process.stderr:
             lines.append(line.rstrip("\n"))
             if ready := re.search(r"serve shop version \d+ on (\S+)", line):
-                threading.Thread(target=_collect, args=(process.stderr, lines), daemon=True).start()
+                threading.Thread(
+                    target=_collect, args=(process.stderr, lines), daemon=True
+                ).start()
                 return ServerProcess(process, ready[1], lines)
         raise AssertionError("\n".join(lines))
 

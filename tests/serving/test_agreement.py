@@ -16,7 +16,9 @@ IDS, SCORES = [b"four", b"three", b"two"], [4.0, 3.0, 2.0]
 
 def _judge(ids: list[bytes], scores: list[float], *, exact: bool = True) -> str:
     best = exact_scores(REFERENCE, 3) if exact else None
-    return disagreement(np.array([ids]), np.array([scores], np.float32), REFERENCE, exact=best)
+    return disagreement(
+        np.array([ids]), np.array([scores], np.float32), REFERENCE, exact=best
+    )
 
 
 def test_exact_scores_descend_and_stop_at_the_catalogue() -> None:
@@ -44,12 +46,18 @@ def test_the_right_answer_agrees() -> None:
         ([b"four", b"four", b"two"], [4, 4, 2], "an item twice"),
         ([b"four", b"five", b"two"], SCORES, "b'five', which is not in the catalogue"),
         (IDS, [4, 3.5, 2], "differ from the training model's by 0.5"),
-        ([b"four", b"three", b""], [4, 3, -np.inf], "2 items were served where 3 exist"),
+        (
+            [b"four", b"three", b""],
+            [4, 3, -np.inf],
+            "2 items were served where 3 exist",
+        ),
         ([b"four", b"three", b"one"], [4, 3, 1], "differ from the exact ones by 1"),
         (IDS, [4, 3, np.nan], "a score without an item|an item without a score"),
     ],
 )
-def test_wrong_answers_are_named(ids: list[bytes], scores: list[float], complaint: str) -> None:
+def test_wrong_answers_are_named(
+    ids: list[bytes], scores: list[float], complaint: str
+) -> None:
     import re
 
     assert re.search(complaint, _judge(ids, scores))

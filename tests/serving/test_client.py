@@ -29,33 +29,52 @@ class FakeWorld:
         self.timeouts: list[float] = []
         self.pauses: list[float] = []
         self.request = predict_pb2.PredictRequest()
-        self.outputs = {"item_id": [["i7", "i3", ""]], "score": [[0.5, 0.25, float("-inf")]]}
+        self.outputs = {
+            "item_id": [["i7", "i3", ""]],
+            "score": [[0.5, 0.25, float("-inf")]],
+        }
 
-    def Predict(self, request: predict_pb2.PredictRequest, timeout: float) -> predict_pb2.PredictResponse:
+    def Predict(
+        self, request: predict_pb2.PredictRequest, timeout: float
+    ) -> predict_pb2.PredictResponse:
         self.request = request
         self.timeouts.append(timeout)
         self.now += self.duration
         if self.failures:
             raise FakeRpcError(self.failures.pop(0), "the reason")
-        return predict_pb2.PredictResponse(outputs={k: tf.make_tensor_proto(v) for k, v in self.outputs.items()})
+        return predict_pb2.PredictResponse(
+            outputs={k: tf.make_tensor_proto(v) for k, v in self.outputs.items()}
+        )
 
     def sleep(self, seconds: float) -> None:
         self.pauses.append(seconds)
         self.now += seconds
 
     def client(self, **more: Any) -> SearchClient:
-        return SearchClient("host:1", "shop", stub=self, sleep=self.sleep, clock=lambda: self.now, **more)
+        return SearchClient(
+            "host:1",
+            "shop",
+            stub=self,
+            sleep=self.sleep,
+            clock=lambda: self.now,
+            **more,
+        )
 
 
 def test_padding_is_no_hit() -> None:
-    assert FakeWorld().client().search(["tea"], 3) == [[Hit("i7", 0.5), Hit("i3", 0.25)]]
+    assert FakeWorld().client().search(["tea"], 3) == [
+        [Hit("i7", 0.5), Hit("i3", 0.25)]
+    ]
     assert FakeWorld().client().search(["tea"], 1) == [[Hit("i7", 0.5)]]
 
 
 def test_the_signature_follows_from_the_exclusions() -> None:
     world = FakeWorld()
     world.client().search(["tea"], 1)
-    assert (world.request.model_spec.name, world.request.model_spec.signature_name) == ("shop", "serving_default")
+    assert (world.request.model_spec.name, world.request.model_spec.signature_name) == (
+        "shop",
+        "serving_default",
+    )
     world.client().search(["tea"], 1, exclude=["i1", "i2"])
     assert world.request.model_spec.signature_name == "search_excluding"
     assert tf.make_ndarray(world.request.inputs["exclude"]).tolist() == [[b"i1", b"i2"]]
@@ -65,12 +84,17 @@ def test_an_unreachable_server_is_asked_again_with_growing_pauses() -> None:
     world = FakeWorld(UNAVAILABLE, UNAVAILABLE)
     assert len(world.client(timeout=5.0).search(["tea"], 1)) == 1
     assert world.pauses == pytest.approx([0.1, 0.2])
-    assert world.timeouts == pytest.approx([5.0, 4.9, 4.7])  # one deadline for all attempts
+    assert world.timeouts == pytest.approx(
+        [5.0, 4.9, 4.7]
+    )  # one deadline for all attempts
 
 
 def test_attempts_are_bounded() -> None:
     world = FakeWorld(*[UNAVAILABLE] * 9)
-    with pytest.raises(SearchError, match=r"no server answers at host:1 \(the reason\): is it running\?") as caught:
+    with pytest.raises(
+        SearchError,
+        match=r"no server answers at host:1 \(the reason\): is it running\?",
+    ) as caught:
         world.client(max_attempts=4).search(["tea"])
     assert caught.value.code is UNAVAILABLE
     assert len(world.timeouts) == 4
@@ -104,12 +128,19 @@ def test_more_than_the_model_gives_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    "outputs", [{}, {"item_id": ["i1"], "score": [0.5]}, {"item_id": [["i1"]], "score": [[1.0, 2.0]]}]
+    "outputs",
+    [
+        {},
+        {"item_id": ["i1"], "score": [0.5]},
+        {"item_id": [["i1"]], "score": [[1.0, 2.0]]},
+    ],
 )
 def test_the_answer_of_some_other_model_is_refused(outputs: dict[str, Any]) -> None:
     world = FakeWorld()
     world.outputs = outputs
-    with pytest.raises(SearchError, match="did not answer with item_id and score for 1 queries"):
+    with pytest.raises(
+        SearchError, match="did not answer with item_id and score for 1 queries"
+    ):
         world.client().search(["tea"], 1)
 
 
@@ -127,9 +158,22 @@ def test_the_table_lines_up_wide_letters() -> None:
     assert table({"query": "tea", "hits": []}) == "tea\nno items"
 
 
-def test_a_person_gets_a_table_with_titles(served: Any, tmp_path: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "items.jsonl").write_text('{"item_id": "i0", "title": "Red shoe"}\n{"item_id": "i1", "title": "Hat"}\n')
-    flags = ["--target", served.target, "--model", "shop", "--k", "2", "--items", str(tmp_path / "items.jsonl")]
+def test_a_person_gets_a_table_with_titles(
+    served: Any, tmp_path: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "items.jsonl").write_text(
+        '{"item_id": "i0", "title": "Red shoe"}\n{"item_id": "i1", "title": "Hat"}\n'
+    )
+    flags = [
+        "--target",
+        served.target,
+        "--model",
+        "shop",
+        "--k",
+        "2",
+        "--items",
+        str(tmp_path / "items.jsonl"),
+    ]
     assert main([*flags, "--query", "red shoe", "--query", "lime desk"]) == 0
     first, second = capsys.readouterr().out.split("\n\n")
     lines = first.splitlines()
@@ -140,7 +184,17 @@ def test_a_person_gets_a_table_with_titles(served: Any, tmp_path: Any, capsys: p
 
 
 def test_a_program_gets_json(served: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    flags = ["--target", served.target, "--model", "shop", "--query", "red shoe", "--exclude", "i0", "--json"]
+    flags = [
+        "--target",
+        served.target,
+        "--model",
+        "shop",
+        "--query",
+        "red shoe",
+        "--exclude",
+        "i0",
+        "--json",
+    ]
     assert main([*flags, "--k", "3"]) == 0
     [result] = json.loads(capsys.readouterr().out)
     assert result["query"] == "red shoe"
@@ -152,13 +206,31 @@ def test_a_program_gets_json(served: Any, capsys: pytest.CaptureFixture[str]) ->
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--query", ""], "refused the request: query must hold at least one letter or digit (INVALID_ARGUMENT)"),
-        (["--query", "😀"], "refused the request: query must hold at least one letter or digit (INVALID_ARGUMENT)"),
-        (["--query", "a" * 10_000], "refused the request: query must be at most 1024 bytes long (INVALID_ARGUMENT)"),
-        (["--query", "\udcff"], "refused the request: the text is not valid UTF-8 (INVALID_ARGUMENT)"),
+        (
+            ["--query", ""],
+            "refused the request: query must hold at least one letter or digit (INVALID_ARGUMENT)",
+        ),
+        (
+            ["--query", "😀"],
+            "refused the request: query must hold at least one letter or digit (INVALID_ARGUMENT)",
+        ),
+        (
+            ["--query", "a" * 10_000],
+            "refused the request: query must be at most 1024 bytes long (INVALID_ARGUMENT)",
+        ),
+        (
+            ["--query", "\udcff"],
+            "refused the request: the text is not valid UTF-8 (INVALID_ARGUMENT)",
+        ),
         (["--query", "hat", "--k", "6"], "--k must be at most 5"),
-        (["--query", "hat", "--model", "other"], "Servable not found for request: Latest(other)"),
-        (["--query", "hat", "--items", "/no/such/file"], "--items: there is no file /no/such/file"),
+        (
+            ["--query", "hat", "--model", "other"],
+            "Servable not found for request: Latest(other)",
+        ),
+        (
+            ["--query", "hat", "--items", "/no/such/file"],
+            "--items: there is no file /no/such/file",
+        ),
     ],
 )
 def test_a_mistake_is_one_sentence_and_exit_status_1(
@@ -175,15 +247,34 @@ def test_a_mistake_is_one_sentence_and_exit_status_1(
 def test_an_unreachable_target_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as unused:
         port = unused.getsockname()[1]
-    assert main(["--target", f"127.0.0.1:{port}", "--model", "shop", "--query", "hat", "--timeout", "3"]) == 1
+    assert (
+        main(
+            [
+                "--target",
+                f"127.0.0.1:{port}",
+                "--model",
+                "shop",
+                "--query",
+                "hat",
+                "--timeout",
+                "3",
+            ]
+        )
+        == 1
+    )
     assert f"error: no server answers at 127.0.0.1:{port} (" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("flags", "message"),
-    [(["--k", "0"], "--k: must be at least 1, got 0"), (["--timeout", "inf"], "must be a positive number of seconds")],
+    [
+        (["--k", "0"], "--k: must be at least 1, got 0"),
+        (["--timeout", "inf"], "must be a positive number of seconds"),
+    ],
 )
-def test_wrong_usage_exits_with_2(flags: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_wrong_usage_exits_with_2(
+    flags: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit) as caught:
         main(["--target", "h:1", "--model", "m", "--query", "q", *flags])
     assert caught.value.code == 2

@@ -21,7 +21,10 @@ from serving.errors import MAX_MESSAGE, invalid, plain_message
             "\t [[{{node UnicodeTranscode}}]] [Op:__inference_q_419]",
             "the text is not valid UTF-8",
         ),
-        ("{{function_node __wrapped__MatMul}} Matrix size-incompatible [Op:MatMul]", "Matrix size-incompatible"),
+        (
+            "{{function_node __wrapped__MatMul}} Matrix size-incompatible [Op:MatMul]",
+            "Matrix size-incompatible",
+        ),
         ("", "the graph failed without a message"),
     ],
 )

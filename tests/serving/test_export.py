@@ -12,8 +12,8 @@ import pytest
 import tensorflow as tf
 
 from serving import check, exporter
-from serving.export import main
 from serving.check import ExportConfig
+from serving.export import main
 from serving.exporter import check_corpus, choose_queries, export_model
 from serving.servable import Servable, read_warmup_requests
 from tfrs_mmse import schema
@@ -21,39 +21,67 @@ from tfrs_mmse.cli import CommandError
 
 
 def export_shop(shop: Any, output: Path, config: ExportConfig) -> dict[str, Any]:
-    return export_model(shop.trained, shop.corpus, shop.queries, output, config, source={})
+    return export_model(
+        shop.trained, shop.corpus, shop.queries, output, config, source={}
+    )
 
 
 @pytest.mark.parametrize("kind", ["exact", "scann"])
-def test_the_served_score_is_the_trained_one(kind: str, request: pytest.FixtureRequest, shop: Any) -> None:
+def test_the_served_score_is_the_trained_one(
+    kind: str, request: pytest.FixtureRequest, shop: Any
+) -> None:
     # The fused similarity of training is one inner product, so the index must serve exactly it.
     servable = Servable(request.getfixturevalue(f"{kind}_version"))
     found = servable.predict("", {"query": tf.make_tensor_proto(["Red SHOE", "lime"])})
-    query = shop.trained.model.query_embedding(shop.trained.featurizer.query(tf.constant(["red shoe", "lime"]))).numpy()
+    query = shop.trained.model.query_embedding(
+        shop.trained.featurizer.query(tf.constant(["red shoe", "lime"]))
+    ).numpy()
     scores = query @ shop.corpus.embedding.T
     assert found["item_id"][0, 0] == b"i0"
-    np.testing.assert_allclose(found["score"], -np.sort(-scores, axis=1)[:, :5], rtol=1e-5)
+    np.testing.assert_allclose(
+        found["score"], -np.sort(-scores, axis=1)[:, :5], rtol=1e-5
+    )
     rows = [[int(name[1:]) for name in names] for names in found["item_id"]]
-    np.testing.assert_allclose(found["score"], np.take_along_axis(scores, np.array(rows), axis=1), rtol=1e-5)
+    np.testing.assert_allclose(
+        found["score"], np.take_along_axis(scores, np.array(rows), axis=1), rtol=1e-5
+    )
 
 
-def test_the_manifest_says_what_the_version_is(exact_version: Path, scann_version: Path) -> None:
+def test_the_manifest_says_what_the_version_is(
+    exact_version: Path, scann_version: Path
+) -> None:
     exact = json.loads((exact_version / "manifest.json").read_text())
     assert exact["format_version"] == schema.FORMAT_VERSION
-    assert (exact["index"], exact["k"], exact["num_items"], exact["dimensions"]) == ({"kind": "exact"}, 5, 100, 16)
+    assert (exact["index"], exact["k"], exact["num_items"], exact["dimensions"]) == (
+        {"kind": "exact"},
+        5,
+        100,
+        16,
+    )
     assert (exact["recall"], exact["required_custom_ops"]) == (1.0, [])
     assert exact["recall_queries"] == {"number": 50, "source": "made up"}
-    assert exact["embed_item_inputs"] == {"title": "title", "Brand__EU_": "Brand (EU)", "price": "price"}
+    assert exact["embed_item_inputs"] == {
+        "title": "title",
+        "Brand__EU_": "Brand (EU)",
+        "price": "price",
+    }
     assert exact["training_config"]["preset"] == "mmse"
     assert {"tensorflow", "tfrs-mmse", "numpy"} <= exact["library_versions"].keys()
     scann = json.loads((scann_version / "manifest.json").read_text())
     assert scann["index"]["kind"] == "scann"
-    assert scann["required_custom_ops"] == ["Scann>ScannSearchBatched", "Scann>TensorsToScann"]
+    assert scann["required_custom_ops"] == [
+        "Scann>ScannSearchBatched",
+        "Scann>TensorsToScann",
+    ]
 
 
 @pytest.mark.usefixtures("verify_in_process")
-def test_versions_are_counted_up_and_leave_nothing_else_behind(exact_version: Path, shop: Any) -> None:
-    result = export_shop(shop, exact_version.parent / "more", ExportConfig(index="exact", k=3))
+def test_versions_are_counted_up_and_leave_nothing_else_behind(
+    exact_version: Path, shop: Any
+) -> None:
+    result = export_shop(
+        shop, exact_version.parent / "more", ExportConfig(index="exact", k=3)
+    )
     assert result == {
         "path": str(exact_version.parent / "more" / "1"),
         "version": 1,
@@ -71,7 +99,10 @@ def test_warm_up_requests_are_real_ones_and_answerable(exact_version: Path) -> N
     requests = list(read_warmup_requests(exact_version))
     # Eight queries one by one and together, for each of the two searches.
     assert len(requests) == 18
-    assert {r.model_spec.signature_name for r in requests} == {"serving_default", "search_excluding"}
+    assert {r.model_spec.signature_name for r in requests} == {
+        "serving_default",
+        "search_excluding",
+    }
     assert requests[0].inputs["query"].string_val[0] == b"red shoe"
     Servable(exact_version)  # replays them
 
@@ -83,8 +114,15 @@ def test_an_export_whose_answers_are_not_the_models_publishes_nothing(
     (tmp_path / "7").mkdir()
     other = shop.corpus._replace(embedding=shop.corpus.embedding + 0.01)
     built = exporter._build_index
-    monkeypatch.setattr(exporter, "_build_index", lambda trained, corpus, *rest: built(trained, other, *rest))
-    with pytest.raises(CommandError, match=r"does not answer as the trained one does.*differ from the training model"):
+    monkeypatch.setattr(
+        exporter,
+        "_build_index",
+        lambda trained, corpus, *rest: built(trained, other, *rest),
+    )
+    with pytest.raises(
+        CommandError,
+        match=r"does not answer as the trained one does.*differ from the training model",
+    ):
         export_shop(shop, tmp_path, ExportConfig(index="exact", k=5))
     assert [p.name for p in tmp_path.iterdir()] == ["7"]
 
@@ -94,7 +132,10 @@ def test_an_index_that_finds_too_little_is_not_published(
     shop: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(check, "recall", lambda score, exact: 0.85)
-    with pytest.raises(CommandError, match=r"scann index finds 0\.850 of the exact top 5, less than --min-recall 0\.9"):
+    with pytest.raises(
+        CommandError,
+        match=r"scann index finds 0\.850 of the exact top 5, less than --min-recall 0\.9",
+    ):
         export_shop(shop, tmp_path, ExportConfig(index="scann", k=5))
     assert list(tmp_path.iterdir()) == []
 
@@ -102,12 +143,17 @@ def test_an_index_that_finds_too_little_is_not_published(
 def test_a_version_that_a_fresh_process_cannot_load_is_not_published(
     shop: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def write_bad_warmup(version_dir: Path, model_name: str, queries: list[str]) -> None:
+    def write_bad_warmup(
+        version_dir: Path, model_name: str, queries: list[str]
+    ) -> None:
         original(version_dir, model_name, [*queries[:1], "!!!"])
 
     original = exporter.write_warmup_requests
     monkeypatch.setattr(exporter, "write_warmup_requests", write_bad_warmup)
-    with pytest.raises(CommandError, match=r"fresh process cannot use.*query must hold at least one letter or digit"):
+    with pytest.raises(
+        CommandError,
+        match=r"fresh process cannot use.*query must hold at least one letter or digit",
+    ):
         export_shop(shop, tmp_path, ExportConfig(index="exact", k=5))
     assert list(tmp_path.iterdir()) == []
 
@@ -115,14 +161,18 @@ def test_a_version_that_a_fresh_process_cannot_load_is_not_published(
 def test_a_catalogue_that_cannot_be_searched_is_refused(shop: Any) -> None:
     corpus = shop.corpus
     with pytest.raises(CommandError, match="the items stream is empty"):
-        check_corpus(corpus._replace(item_id=corpus.item_id[:0], embedding=corpus.embedding[:0]))
+        check_corpus(
+            corpus._replace(item_id=corpus.item_id[:0], embedding=corpus.embedding[:0])
+        )
     twice = corpus.item_id.copy()
     twice[3] = b"i5"
     with pytest.raises(CommandError, match="1 occur more than once, i5 for one"):
         check_corpus(corpus._replace(item_id=twice))
     broken = corpus.embedding.copy()
     broken[[2, 4], 0] = np.nan
-    with pytest.raises(CommandError, match="2 of 100 item embeddings that are not finite"):
+    with pytest.raises(
+        CommandError, match="2 of 100 item embeddings that are not finite"
+    ):
         check_corpus(corpus._replace(embedding=broken))
 
 
@@ -134,8 +184,12 @@ def test_without_a_log_the_titles_are_the_queries(shop: Any, tmp_path: Path) -> 
 
 
 @pytest.mark.usefixtures("verify_in_process")
-def test_a_single_item_can_be_exported(shop_of: Callable[[list[str]], Any], tmp_path: Path) -> None:
-    result = export_shop(shop_of(["red shoe"]), tmp_path, ExportConfig(index="exact", k=5))
+def test_a_single_item_can_be_exported(
+    shop_of: Callable[[list[str]], Any], tmp_path: Path
+) -> None:
+    result = export_shop(
+        shop_of(["red shoe"]), tmp_path, ExportConfig(index="exact", k=5)
+    )
     assert (result["num_items"], result["recall"]) == (1, 1.0)
 
 
@@ -144,7 +198,14 @@ def test_a_model_of_another_format_version_is_refused_in_one_sentence(
 ) -> None:
     (tmp_path / "manifest.json").write_text(shop.trained.manifest.to_json())
     (tmp_path / "config.json").write_text('{"format_version": 999}')
-    flags = ["--data", str(tmp_path), "--model-dir", str(tmp_path), "--output", str(tmp_path / "out")]
+    flags = [
+        "--data",
+        str(tmp_path),
+        "--model-dir",
+        str(tmp_path),
+        "--output",
+        str(tmp_path / "out"),
+    ]
     assert main([*flags, "--index", "exact"]) == 1
     said = capsys.readouterr()
     assert said.err == (
@@ -161,10 +222,14 @@ def test_without_scann_the_export_says_what_to_do(
     assert main(["--data", "d", "--model-dir", "m", "--output", str(tmp_path)]) == 1
     said = capsys.readouterr().err
     assert said.startswith("error: ScaNN cannot be used with TensorFlow 2.")
-    assert said.endswith('install the pair that fits with pip install "tfrs-mmse[scann]", or use --index exact\n')
+    assert said.endswith(
+        'install the pair that fits with pip install "tfrs-mmse[scann]", or use --index exact\n'
+    )
 
 
-@pytest.mark.parametrize("module", ["serving.export", "serving.server", "serving.client", "serving.verify"])
+@pytest.mark.parametrize(
+    "module", ["serving.export", "serving.server", "serving.client", "serving.verify"]
+)
 def test_help_does_not_wait_for_tensorflow(module: str) -> None:
     script = (
         f"import sys, runpy; sys.argv = ['x', '--help']\n"
@@ -173,6 +238,12 @@ def test_help_does_not_wait_for_tensorflow(module: str) -> None:
         "assert not {'tensorflow', 'grpc'} & sys.modules.keys()"
     )
     root = Path(__file__).resolve().parents[2]
-    finished = subprocess.run([sys.executable, "-c", script], cwd=root, capture_output=True, text=True, check=False)
+    finished = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=root,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert finished.returncode == 0, finished.stderr
     assert f"python -m {module}" in finished.stdout

@@ -26,19 +26,25 @@ def make_index(request: pytest.FixtureRequest) -> Callable[[np.ndarray], Index]:
     return MAKERS[request.param]
 
 
-def test_the_best_rows_come_first_and_ties_go_to_the_lower_row(make_index: Callable[[np.ndarray], Index]) -> None:
+def test_the_best_rows_come_first_and_ties_go_to_the_lower_row(
+    make_index: Callable[[np.ndarray], Index],
+) -> None:
     found = make_index(ITEMS).search(tf.constant([[1.0, 0.0], [0.0, 1.0]]), 5)
     assert found.row.numpy().tolist() == [[1, 5, 4, 0, 2], [3, 1, 2, 0, 4]]
     assert found.score.numpy().tolist() == [[5, 5, 4, 2, 2], [3, 1, 1, 0, 0]]
 
 
-def test_a_search_for_more_than_there_is_finds_all(make_index: Callable[[np.ndarray], Index]) -> None:
+def test_a_search_for_more_than_there_is_finds_all(
+    make_index: Callable[[np.ndarray], Index],
+) -> None:
     found = make_index(ITEMS[:2]).search(tf.constant([[1.0, 0.0]]), 7)
     assert found.row.numpy().tolist() == [[1, 0]]
     assert found.score.numpy().tolist() == [[5, 2]]
 
 
-def test_an_empty_batch_has_an_empty_answer(make_index: Callable[[np.ndarray], Index]) -> None:
+def test_an_empty_batch_has_an_empty_answer(
+    make_index: Callable[[np.ndarray], Index],
+) -> None:
     found = make_index(ITEMS).search(tf.zeros([0, 2]), 3)
     assert found.row.shape == found.score.shape == (0, 3)
 
@@ -62,19 +68,30 @@ def _clustered(num_items: int, num_queries: int) -> Reference:
         size=(num_items + num_queries, 24)
     )
     points = (points / np.linalg.norm(points, axis=1, keepdims=True)).astype(np.float32)
-    return Reference(points[num_items:], points[:num_items], np.arange(num_items).astype(bytes))
+    return Reference(
+        points[num_items:], points[:num_items], np.arange(num_items).astype(bytes)
+    )
 
 
 @pytest.mark.parametrize(
-    ("leaves_to_search", "num_reorder", "minimum"), [(3, 100, 0.6), (15, 200, 0.95), (71, 2000, 0.999)]
+    ("leaves_to_search", "num_reorder", "minimum"),
+    [(3, 100, 0.6), (15, 200, 0.95), (71, 2000, 0.999)],
 )
-def test_scann_reaches_the_recall_of_its_settings(leaves_to_search: int, num_reorder: int, minimum: float) -> None:
+def test_scann_reaches_the_recall_of_its_settings(
+    leaves_to_search: int, num_reorder: int, minimum: float
+) -> None:
     reference = _clustered(5000, 100)
-    settings = ScannSettings(num_leaves=71, leaves_to_search=leaves_to_search, num_reorder=num_reorder)
-    found = ScannIndex(reference.item, settings, k=20).search(tf.constant(reference.query), 20)
+    settings = ScannSettings(
+        num_leaves=71, leaves_to_search=leaves_to_search, num_reorder=num_reorder
+    )
+    found = ScannIndex(reference.item, settings, k=20).search(
+        tf.constant(reference.query), 20
+    )
     rows = found.row.numpy()
     trained = np.take_along_axis(reference.query @ reference.item.T, rows, axis=1)
-    np.testing.assert_allclose(found.score, trained, rtol=1e-5, atol=1e-6)  # reordering gives exact scores
+    np.testing.assert_allclose(
+        found.score, trained, rtol=1e-5, atol=1e-6
+    )  # reordering gives exact scores
     assert recall(found.score.numpy(), exact_scores(reference, 20)) >= minimum
 
 
@@ -82,7 +99,9 @@ def test_scann_fetches_more_than_it_was_built_for() -> None:
     reference = _clustered(2000, 10)
     settings = ScannSettings(num_leaves=45, leaves_to_search=45, num_reorder=40)
     score = (
-        ScannIndex(reference.item, settings, k=10).search(tf.constant(reference.query), tf.constant(60)).score.numpy()
+        ScannIndex(reference.item, settings, k=10)
+        .search(tf.constant(reference.query), tf.constant(60))
+        .score.numpy()
     )
     assert score.shape == (10, 60)
     assert (score > -np.inf).all()
@@ -92,7 +111,9 @@ def test_scann_rows_that_were_not_found_are_marked() -> None:
     # One leaf of ten is searched, so fewer than all of the 400 items are found.
     reference = _clustered(400, 5)
     settings = ScannSettings(num_leaves=10, leaves_to_search=1, num_reorder=400)
-    found = ScannIndex(reference.item, settings, k=400).search(tf.constant(reference.query), 400)
+    found = ScannIndex(reference.item, settings, k=400).search(
+        tf.constant(reference.query), 400
+    )
     row, missing = found.row.numpy(), found.score.numpy() == -np.inf
     assert missing.any()
     assert (row[missing] == -1).all()
@@ -102,7 +123,9 @@ def test_scann_rows_that_were_not_found_are_marked() -> None:
         assert not np.isnan(found.score).any()
 
 
-def test_two_scann_indexes_in_one_process_do_not_share_their_items(tmp_path: Path) -> None:
+def test_two_scann_indexes_in_one_process_do_not_share_their_items(
+    tmp_path: Path,
+) -> None:
     # Under ScaNN's default resource name the second one would answer with the first one's items.
     class Searcher(tf.Module):
         def __init__(self, embedding: np.ndarray) -> None:
@@ -119,9 +142,15 @@ def test_two_scann_indexes_in_one_process_do_not_share_their_items(tmp_path: Pat
 
     for name, items in (("up", ITEMS), ("down", ITEMS[::-1])):
         tf.saved_model.save(Searcher(items), str(tmp_path / name))
-    up, down = tf.saved_model.load(str(tmp_path / "up")), tf.saved_model.load(str(tmp_path / "down"))
+    up, down = (
+        tf.saved_model.load(str(tmp_path / "up")),
+        tf.saved_model.load(str(tmp_path / "down")),
+    )
     query = tf.constant([[0.0, 1.0]])
-    assert (up.search(query)["row"].numpy(), down.search(query)["row"].numpy()) == ([[3]], [[2]])
+    assert (up.search(query)["row"].numpy(), down.search(query)["row"].numpy()) == (
+        [[3]],
+        [[2]],
+    )
     up.release()
     assert down.search(query)["row"].numpy() == [[2]]
     assert up.search(query)["row"].numpy() == [[3]]  # built anew
@@ -135,12 +164,20 @@ def test_leaves_go_with_the_square_root_of_the_catalogue(
     num_items: int, leaves: int, searched: int, reorder: int
 ) -> None:
     settings = scann_settings(num_items, k=100)
-    assert (settings.num_leaves, settings.leaves_to_search, settings.num_reorder) == (leaves, searched, reorder)
+    assert (settings.num_leaves, settings.leaves_to_search, settings.num_reorder) == (
+        leaves,
+        searched,
+        reorder,
+    )
 
 
 def test_tuning_searches_more_only_until_the_target_is_reached() -> None:
     reference = _clustered(5000, 100)
-    index = ScannIndex(reference.item, ScannSettings(num_leaves=71, leaves_to_search=7, num_reorder=80), k=20)
+    index = ScannIndex(
+        reference.item,
+        ScannSettings(num_leaves=71, leaves_to_search=7, num_reorder=80),
+        k=20,
+    )
     assert tune(index, reference, k=20, target_recall=0.0) < 0.97
     assert index.settings.leaves_to_search == 2  # a 50th of 71, rounded up
     assert tune(index, reference, k=20, target_recall=0.98) >= 0.98
@@ -148,6 +185,8 @@ def test_tuning_searches_more_only_until_the_target_is_reached() -> None:
 
 
 def test_tuning_ends_with_a_search_of_everything() -> None:
-    *_, last = candidates(ScannSettings(num_leaves=141, leaves_to_search=14, num_reorder=400), 20_000)
+    *_, last = candidates(
+        ScannSettings(num_leaves=141, leaves_to_search=14, num_reorder=400), 20_000
+    )
     assert (last.leaves_to_search, last.num_reorder) == (141, 3200)
     assert list(candidates(BRUTE_FORCE, 10)) == [BRUTE_FORCE]

@@ -44,10 +44,15 @@ def write(base_path: Path, version: int, content: str = "fine") -> None:
 
 
 def states(manager: VersionManager) -> dict[int, tuple[int, str]]:
-    return {version: (state, message) for version, (state, _, message) in manager.states().items()}
+    return {
+        version: (state, message)
+        for version, (state, _, message) in manager.states().items()
+    }
 
 
-def test_the_newest_number_is_served_not_the_last_in_the_alphabet(manager: VersionManager, tmp_path: Path) -> None:
+def test_the_newest_number_is_served_not_the_last_in_the_alphabet(
+    manager: VersionManager, tmp_path: Path
+) -> None:
     for version in (2, 10, 9):
         write(tmp_path, version)
     manager.refresh()
@@ -55,7 +60,9 @@ def test_the_newest_number_is_served_not_the_last_in_the_alphabet(manager: Versi
     assert states(manager) == {10: (AVAILABLE, "")}
 
 
-def test_an_old_version_is_unloaded_after_its_last_request(manager: VersionManager, tmp_path: Path) -> None:
+def test_an_old_version_is_unloaded_after_its_last_request(
+    manager: VersionManager, tmp_path: Path
+) -> None:
     write(tmp_path, 1)
     manager.refresh()
     with manager.acquire(None) as (first, old), manager.acquire(1):
@@ -66,14 +73,19 @@ def test_an_old_version_is_unloaded_after_its_last_request(manager: VersionManag
         assert not old.closed  # type: ignore[attr-defined]
         with manager.acquire(None) as (second, _):
             assert second == 2
-        with pytest.raises(RequestError, match=r"Specific\(shop, 1\)") as caught, manager.acquire(1):
+        with (
+            pytest.raises(RequestError, match=r"Specific\(shop, 1\)") as caught,
+            manager.acquire(1),
+        ):
             pass
         assert caught.value.code is grpc.StatusCode.NOT_FOUND
     assert old.closed  # type: ignore[attr-defined]
     assert states(manager) == {1: (END, ""), 2: (AVAILABLE, "")}
 
 
-def test_a_broken_version_is_refused_until_it_is_replaced(manager: VersionManager, tmp_path: Path) -> None:
+def test_a_broken_version_is_refused_until_it_is_replaced(
+    manager: VersionManager, tmp_path: Path
+) -> None:
     write(tmp_path, 1)
     write(tmp_path, 2, "broken")
     manager.refresh()
@@ -87,15 +99,22 @@ def test_a_broken_version_is_refused_until_it_is_replaced(manager: VersionManage
     assert states(manager) == {1: (END, ""), 2: (AVAILABLE, "")}
 
 
-def test_a_version_that_fails_in_an_unforeseen_way_is_refused_too(manager: VersionManager, tmp_path: Path) -> None:
+def test_a_version_that_fails_in_an_unforeseen_way_is_refused_too(
+    manager: VersionManager, tmp_path: Path
+) -> None:
     write(tmp_path, 1)
     write(tmp_path, 2, "bug")
     manager.refresh()
     assert manager.version == 1
-    assert states(manager)[2] == (END, f"{tmp_path}/2 cannot be loaded (ZeroDivisionError: by zero)")
+    assert states(manager)[2] == (
+        END,
+        f"{tmp_path}/2 cannot be loaded (ZeroDivisionError: by zero)",
+    )
 
 
-def test_a_served_version_that_is_replaced_by_a_broken_one_goes_on(manager: VersionManager, tmp_path: Path) -> None:
+def test_a_served_version_that_is_replaced_by_a_broken_one_goes_on(
+    manager: VersionManager, tmp_path: Path
+) -> None:
     write(tmp_path, 1)
     manager.refresh()
     write(tmp_path, 1, "broken")
@@ -110,7 +129,9 @@ def test_a_served_version_that_is_replaced_by_a_broken_one_goes_on(manager: Vers
     assert states(manager) == {1: (AVAILABLE, "")}
 
 
-def test_an_empty_base_path_leaves_what_is_served(manager: VersionManager, tmp_path: Path) -> None:
+def test_an_empty_base_path_leaves_what_is_served(
+    manager: VersionManager, tmp_path: Path
+) -> None:
     write(tmp_path, 1)
     manager.refresh()
     (tmp_path / "1" / "content").unlink()
@@ -121,7 +142,12 @@ def test_an_empty_base_path_leaves_what_is_served(manager: VersionManager, tmp_p
 
 def test_before_anything_is_loaded_nothing_is_found(manager: VersionManager) -> None:
     manager.refresh()
-    with pytest.raises(RequestError, match=r"Servable not found for request: Latest\(shop\)"), manager.acquire(None):
+    with (
+        pytest.raises(
+            RequestError, match=r"Servable not found for request: Latest\(shop\)"
+        ),
+        manager.acquire(None),
+    ):
         pass
 
 

@@ -41,7 +41,8 @@ class Stubs(NamedTuple):
 
 def connect(channel: grpc.Channel) -> Stubs:
     return Stubs(
-        prediction_service_pb2_grpc.PredictionServiceStub(channel), model_service_pb2_grpc.ModelServiceStub(channel)
+        prediction_service_pb2_grpc.PredictionServiceStub(channel),
+        model_service_pb2_grpc.ModelServiceStub(channel),
     )
 
 
@@ -51,11 +52,17 @@ def stubs(served: Any) -> Iterator[Stubs]:
         yield connect(channel)
 
 
-def predict_request(name: str = "shop", /, *, signature: str = "", **inputs: Any) -> predict_pb2.PredictRequest:
+def predict_request(
+    name: str = "shop", /, *, signature: str = "", **inputs: Any
+) -> predict_pb2.PredictRequest:
     request = predict_pb2.PredictRequest()
     request.model_spec.name, request.model_spec.signature_name = name, signature
     for key, value in inputs.items():
-        proto = value if isinstance(value, tensor_pb2.TensorProto) else tf.make_tensor_proto(value)
+        proto = (
+            value
+            if isinstance(value, tensor_pb2.TensorProto)
+            else tf.make_tensor_proto(value)
+        )
         request.inputs[key].CopyFrom(proto)
     return request
 
@@ -70,7 +77,9 @@ def status_of(stubs: Stubs, name: str = "shop") -> dict[int, tuple[int, str]]:
     request = get_model_status_pb2.GetModelStatusRequest()
     request.model_spec.name = name
     reply = stubs.model.GetModelStatus(request, timeout=20)
-    return {s.version: (s.state, s.status.error_message) for s in reply.model_version_status}
+    return {
+        s.version: (s.state, s.status.error_message) for s in reply.model_version_status
+    }
 
 
 def wait_until(holds: Callable[[], bool]) -> None:
@@ -82,32 +91,57 @@ def wait_until(holds: Callable[[], bool]) -> None:
 
 
 def test_queries_are_answered_best_first(stubs: Stubs) -> None:
-    reply = stubs.prediction.Predict(predict_request(query=["Red SHOE", "desk lime"]), timeout=20)
-    item_id, score = tf.make_ndarray(reply.outputs["item_id"]), tf.make_ndarray(reply.outputs["score"])
+    reply = stubs.prediction.Predict(
+        predict_request(query=["Red SHOE", "desk lime"]), timeout=20
+    )
+    item_id, score = (
+        tf.make_ndarray(reply.outputs["item_id"]),
+        tf.make_ndarray(reply.outputs["score"]),
+    )
     assert item_id[:, 0].tolist() == [b"i0", b"i99"]
     assert item_id.shape == score.shape == (2, 5)
     assert (np.diff(score) <= 0).all()
-    np.testing.assert_allclose(score[:, 0], 1.0, rtol=1e-6)  # unit vectors, and the query is the title
+    np.testing.assert_allclose(
+        score[:, 0], 1.0, rtol=1e-6
+    )  # unit vectors, and the query is the title
     spec = reply.model_spec
-    assert (spec.name, spec.version.value, spec.signature_name) == ("shop", 1, "serving_default")
+    assert (spec.name, spec.version.value, spec.signature_name) == (
+        "shop",
+        1,
+        "serving_default",
+    )
 
 
-def test_numbers_come_in_their_own_field_for_clients_that_read_only_that(stubs: Stubs) -> None:
+def test_numbers_come_in_their_own_field_for_clients_that_read_only_that(
+    stubs: Stubs,
+) -> None:
     reply = stubs.prediction.Predict(predict_request(query=["hat"]), timeout=20)
     assert len(reply.outputs["score"].float_val) == 5
     assert len(reply.outputs["item_id"].string_val) == 5
 
 
 def test_exclusions_and_embeddings_are_served(stubs: Stubs) -> None:
-    request = predict_request(signature="search_excluding", query=["red shoe"], exclude=[["i0", "", "i7"]])
-    ids = tf.make_ndarray(stubs.prediction.Predict(request, timeout=20).outputs["item_id"])
+    request = predict_request(
+        signature="search_excluding", query=["red shoe"], exclude=[["i0", "", "i7"]]
+    )
+    ids = tf.make_ndarray(
+        stubs.prediction.Predict(request, timeout=20).outputs["item_id"]
+    )
     assert ids.shape == (1, 5)
     assert not {b"i0", b"i7"} & set(ids[0])
     request = predict_request(signature="embed_query", query=["red shoe"])
-    query = tf.make_ndarray(stubs.prediction.Predict(request, timeout=20).outputs["embedding"])
-    fields: dict[str, Any] = {"title": ["red shoe"], "Brand__EU_": [""], "price": np.array([np.nan], np.float32)}
+    query = tf.make_ndarray(
+        stubs.prediction.Predict(request, timeout=20).outputs["embedding"]
+    )
+    fields: dict[str, Any] = {
+        "title": ["red shoe"],
+        "Brand__EU_": [""],
+        "price": np.array([np.nan], np.float32),
+    }
     request = predict_request(signature="embed_item", **fields)
-    item = tf.make_ndarray(stubs.prediction.Predict(request, timeout=20).outputs["embedding"])
+    item = tf.make_ndarray(
+        stubs.prediction.Predict(request, timeout=20).outputs["embedding"]
+    )
     np.testing.assert_allclose(query @ item.T, [[1.0]], rtol=1e-6)
 
 
@@ -118,12 +152,18 @@ def test_numbers_are_read_from_the_field_and_from_the_content(stubs: Stubs) -> N
     shape = content.tensor_shape
     forms = [
         content,
-        tensor_pb2.TensorProto(dtype=types_pb2.DT_FLOAT, tensor_shape=shape, float_val=[2.0, 2.0]),
-        tensor_pb2.TensorProto(dtype=types_pb2.DT_FLOAT, tensor_shape=shape, float_val=[2.0]),  # the rest repeats it
+        tensor_pb2.TensorProto(
+            dtype=types_pb2.DT_FLOAT, tensor_shape=shape, float_val=[2.0, 2.0]
+        ),
+        tensor_pb2.TensorProto(
+            dtype=types_pb2.DT_FLOAT, tensor_shape=shape, float_val=[2.0]
+        ),  # the rest repeats it
     ]
     fields: dict[str, Any] = {"title": ["red hat", "blue cup"], "Brand__EU_": ["", ""]}
     replies = [
-        stubs.prediction.Predict(predict_request(signature="embed_item", **fields, price=form), timeout=20)
+        stubs.prediction.Predict(
+            predict_request(signature="embed_item", **fields, price=form), timeout=20
+        )
         for form in forms
     ]
     assert replies[0].outputs == replies[1].outputs == replies[2].outputs
@@ -144,9 +184,13 @@ def test_an_output_filter_leaves_only_what_it_names(stubs: Stubs) -> None:
         ([b"\xff\xfe"], "the text is not valid UTF-8"),
     ],
 )
-def test_a_query_that_cannot_be_answered_gets_one_sentence(stubs: Stubs, query: list[Any], message: str) -> None:
+def test_a_query_that_cannot_be_answered_gets_one_sentence(
+    stubs: Stubs, query: list[Any], message: str
+) -> None:
     for signature in ("serving_default", "embed_query"):
-        found = refusal(stubs.prediction.Predict, predict_request(signature=signature, query=query))
+        found = refusal(
+            stubs.prediction.Predict, predict_request(signature=signature, query=query)
+        )
         assert found == (INVALID, message)
 
 
@@ -169,16 +213,24 @@ def test_an_unknown_model_or_version_is_not_found(stubs: Stubs) -> None:
 def test_labels_and_nameless_models_are_invalid(stubs: Stubs) -> None:
     request = predict_request(query=["hat"])
     request.model_spec.version_label = "stable"
-    assert refusal(stubs.prediction.Predict, request) == (INVALID, "Unrecognized servable version label: stable")
+    assert refusal(stubs.prediction.Predict, request) == (
+        INVALID,
+        "Unrecognized servable version label: stable",
+    )
     assert refusal(stubs.prediction.Predict, predict_request("", query=["hat"])) == (
         INVALID,
         "ModelSpec has no name specified.",
     )
-    assert refusal(stubs.prediction.Predict, predict_pb2.PredictRequest()) == (INVALID, "Missing ModelSpec")
+    assert refusal(stubs.prediction.Predict, predict_pb2.PredictRequest()) == (
+        INVALID,
+        "Missing ModelSpec",
+    )
 
 
 def test_an_unknown_signature_is_a_failed_precondition(stubs: Stubs) -> None:
-    code, message = refusal(stubs.prediction.Predict, predict_request(signature="classify", query=["hat"]))
+    code, message = refusal(
+        stubs.prediction.Predict, predict_request(signature="classify", query=["hat"])
+    )
     assert code is grpc.StatusCode.FAILED_PRECONDITION
     assert message == (
         'Serving signature key "classify" not found: this model has '
@@ -187,7 +239,9 @@ def test_an_unknown_signature_is_a_failed_precondition(stubs: Stubs) -> None:
 
 
 def test_missing_and_extra_inputs_are_both_named(stubs: Stubs) -> None:
-    request = predict_request(signature="search_excluding", query=["hat"], k=[3], text=["hat"])
+    request = predict_request(
+        signature="search_excluding", query=["hat"], k=[3], text=["hat"]
+    )
     assert refusal(stubs.prediction.Predict, request) == (
         INVALID,
         "inputs do not match the signature search_excluding: it takes {exclude,query}, the request holds "
@@ -198,11 +252,16 @@ def test_missing_and_extra_inputs_are_both_named(stubs: Stubs) -> None:
 @pytest.mark.parametrize(
     ("output_filter", "message"),
     [
-        (["scores"], "output tensor alias not found in signature: scores Outputs expected to be in the set {item_id,"),
+        (
+            ["scores"],
+            "output tensor alias not found in signature: scores Outputs expected to be in the set {item_id,",
+        ),
         (["score", "score"], "duplicate output tensor alias: score"),
     ],
 )
-def test_a_wrong_output_filter_is_invalid(stubs: Stubs, output_filter: list[str], message: str) -> None:
+def test_a_wrong_output_filter_is_invalid(
+    stubs: Stubs, output_filter: list[str], message: str
+) -> None:
     request = predict_request(query=["hat"])
     request.output_filter.extend(output_filter)
     code, found = refusal(stubs.prediction.Predict, request)
@@ -226,18 +285,42 @@ def _unknown_rank() -> tensor_pb2.TensorProto:
 @pytest.mark.parametrize(
     ("tensor", "message"),
     [
-        (tf.make_tensor_proto([1, 2]), "input query must be of type DT_STRING, not DT_INT32"),
-        (tensor_pb2.TensorProto(), "input query must be of type DT_STRING, not DT_INVALID"),
-        (tensor_pb2.TensorProto(dtype=999), "input query must be of type DT_STRING, not 999"),
+        (
+            tf.make_tensor_proto([1, 2]),
+            "input query must be of type DT_STRING, not DT_INT32",
+        ),
+        (
+            tensor_pb2.TensorProto(),
+            "input query must be of type DT_STRING, not DT_INVALID",
+        ),
+        (
+            tensor_pb2.TensorProto(dtype=999),
+            "input query must be of type DT_STRING, not 999",
+        ),
         (tf.make_tensor_proto("hat"), "input query must be of shape [any], not []"),
-        (tf.make_tensor_proto([["hat"]]), "input query must be of shape [any], not [1, 1]"),
+        (
+            tf.make_tensor_proto([["hat"]]),
+            "input query must be of shape [any], not [1, 1]",
+        ),
         (_strings([-1], b"hat"), "input query must be of shape [any], not [-1]"),
         (_unknown_rank(), "input query must be of shape [any], not an unknown rank"),
         (_strings([2]), "input query of shape [2] must hold 2 values, not 0"),
-        (_strings([1], b"hat", b"cup"), "input query of shape [1] must hold 1 values, not 2"),
-        (_strings([1], tensor_content=b"\x03hat"), "input query must hold its strings in string_val, not in"),
-        (_strings([1 << 40], b"hat"), "input query holds 1099511627776 rows, at most 1024 are answered at once"),
-        (tf.make_tensor_proto(["hat"] * 1025), "input query holds 1025 rows, at most 1024 are answered at once"),
+        (
+            _strings([1], b"hat", b"cup"),
+            "input query of shape [1] must hold 1 values, not 2",
+        ),
+        (
+            _strings([1], tensor_content=b"\x03hat"),
+            "input query must hold its strings in string_val, not in",
+        ),
+        (
+            _strings([1 << 40], b"hat"),
+            "input query holds 1099511627776 rows, at most 1024 are answered at once",
+        ),
+        (
+            tf.make_tensor_proto(["hat"] * 1025),
+            "input query holds 1025 rows, at most 1024 are answered at once",
+        ),
     ],
 )
 def test_a_tensor_that_is_not_what_the_signature_wants_is_invalid(
@@ -249,7 +332,11 @@ def test_a_tensor_that_is_not_what_the_signature_wants_is_invalid(
 
 
 def test_shapes_are_checked_before_memory_is_taken(stubs: Stubs) -> None:
-    request = predict_request(signature="search_excluding", query=["hat"], exclude=_strings([1, 1 << 40], b"i1"))
+    request = predict_request(
+        signature="search_excluding",
+        query=["hat"],
+        exclude=_strings([1, 1 << 40], b"i1"),
+    )
     code, message = refusal(stubs.prediction.Predict, request)
     assert (code, message) == (
         INVALID,
@@ -257,7 +344,9 @@ def test_shapes_are_checked_before_memory_is_taken(stubs: Stubs) -> None:
     )
     short = tensor_pb2.TensorProto(dtype=types_pb2.DT_FLOAT, tensor_content=b"abc")
     short.tensor_shape.dim.add(size=1)
-    request = predict_request(signature="embed_item", title=["hat"], Brand__EU_=[""], price=short)
+    request = predict_request(
+        signature="embed_item", title=["hat"], Brand__EU_=[""], price=short
+    )
     assert refusal(stubs.prediction.Predict, request) == (
         INVALID,
         "input price of shape [1] must hold 4 bytes in tensor_content, not 3",
@@ -265,12 +354,19 @@ def test_shapes_are_checked_before_memory_is_taken(stubs: Stubs) -> None:
 
 
 def test_a_batch_whose_inputs_differ_in_length_is_invalid(stubs: Stubs) -> None:
-    request = predict_request(signature="search_excluding", query=["hat"], exclude=[["i1"], ["i2"]])
-    assert refusal(stubs.prediction.Predict, request) == (INVALID, "exclude must have one row for each query")
+    request = predict_request(
+        signature="search_excluding", query=["hat"], exclude=[["i1"], ["i2"]]
+    )
+    assert refusal(stubs.prediction.Predict, request) == (
+        INVALID,
+        "exclude must have one row for each query",
+    )
 
 
 def test_metadata_holds_the_signatures(stubs: Stubs) -> None:
-    request = get_model_metadata_pb2.GetModelMetadataRequest(metadata_field=["signature_def"])
+    request = get_model_metadata_pb2.GetModelMetadataRequest(
+        metadata_field=["signature_def"]
+    )
     request.model_spec.name = "shop"
     reply = stubs.prediction.GetModelMetadata(request, timeout=20)
     signatures = get_model_metadata_pb2.SignatureDefMap()
@@ -297,17 +393,23 @@ def test_status_names_the_versions(stubs: Stubs) -> None:
     request = get_model_status_pb2.GetModelStatusRequest()
     request.model_spec.name = "shop"
     request.model_spec.version.value = 3
-    assert refusal(stubs.model.GetModelStatus, request) == (NOT_FOUND, "Could not find version 3 of model shop")
+    assert refusal(stubs.model.GetModelStatus, request) == (
+        NOT_FOUND,
+        "Could not find version 3 of model shop",
+    )
 
 
 def test_other_methods_are_unimplemented(stubs: Stubs) -> None:
-    code, _ = refusal(stubs.prediction.Classify, classification_pb2.ClassificationRequest())
+    code, _ = refusal(
+        stubs.prediction.Classify, classification_pb2.ClassificationRequest()
+    )
     assert code is grpc.StatusCode.UNIMPLEMENTED
 
 
 def test_many_clients_at_once_get_their_own_answers(stubs: Stubs) -> None:
     calls = [
-        stubs.prediction.Predict.future(predict_request(query=[f"{c} hat"]), timeout=60) for c in ["red", "lime"] * 40
+        stubs.prediction.Predict.future(predict_request(query=[f"{c} hat"]), timeout=60)
+        for c in ["red", "lime"] * 40
     ]
     best = [call.result().outputs["item_id"].string_val[0] for call in calls]
     assert best == [b"i1", b"i91"] * 40
@@ -321,7 +423,12 @@ def test_the_server_drains_on_sigterm_and_says_what_it_did(
         stubs = connect(channel)
         stubs.prediction.Predict(predict_request(query=["hat"]), timeout=20)
         refusal(stubs.prediction.Predict, predict_request(query=[""]))
-        calls = [stubs.prediction.Predict.future(predict_request(query=["hat"] * 1000), timeout=60) for _ in range(20)]
+        calls = [
+            stubs.prediction.Predict.future(
+                predict_request(query=["hat"] * 1000), timeout=60
+            )
+            for _ in range(20)
+        ]
         calls[0].result()
         server.process.send_signal(signal.SIGTERM)
         codes = {call.code() for call in calls}
@@ -334,7 +441,10 @@ def test_the_server_drains_on_sigterm_and_says_what_it_did(
 
 
 def test_a_newer_version_takes_over_and_a_broken_one_does_not(
-    exact_version: Path, scann_version: Path, start_server: Callable[..., Any], tmp_path: Path
+    exact_version: Path,
+    scann_version: Path,
+    start_server: Callable[..., Any],
+    tmp_path: Path,
 ) -> None:
     shutil.copytree(exact_version, tmp_path / "1")
     server = start_server(tmp_path, "--file_system_poll_wait_seconds", "0.1")
@@ -346,7 +456,9 @@ def test_a_newer_version_takes_over_and_a_broken_one_does_not(
         def ask() -> None:
             while not stop.is_set():
                 try:
-                    reply = stubs.prediction.Predict(predict_request(query=["red hat"]), timeout=20)
+                    reply = stubs.prediction.Predict(
+                        predict_request(query=["red hat"]), timeout=20
+                    )
                     assert reply.outputs["item_id"].string_val[0] == b"i1"
                 except (grpc.RpcError, AssertionError) as e:
                     failures.append(e)
@@ -356,7 +468,9 @@ def test_a_newer_version_takes_over_and_a_broken_one_does_not(
             thread.start()
         shutil.copytree(scann_version, tmp_path / ".tmp-2")
         (tmp_path / ".tmp-2").rename(tmp_path / "2")
-        wait_until(lambda: status_of(stubs) == {2: (30, ""), 1: (50, "")})  # AVAILABLE, END
+        wait_until(
+            lambda: status_of(stubs) == {2: (30, ""), 1: (50, "")}
+        )  # AVAILABLE, END
         (tmp_path / "3").mkdir()
         wait_until(lambda: status_of(stubs).get(3, (0, ""))[0] == 50)
         _, message = status_of(stubs)[3]
@@ -377,12 +491,23 @@ def test_a_newer_version_takes_over_and_a_broken_one_does_not(
 
 
 def test_a_port_in_use_is_one_sentence(
-    exact_version: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    exact_version: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(signal, "signal", lambda *_: None)  # ours are for a process of its own
+    monkeypatch.setattr(
+        signal, "signal", lambda *_: None
+    )  # ours are for a process of its own
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        flags = ["--model_base_path", str(exact_version.parent), "--model_name", "shop", "--host", "127.0.0.1"]
+        flags = [
+            "--model_base_path",
+            str(exact_version.parent),
+            "--model_name",
+            "shop",
+            "--host",
+            "127.0.0.1",
+        ]
         assert main([*flags, "--port", str(port)]) == 1
     said = capsys.readouterr().err
     assert said.splitlines()[-1] == (
@@ -394,7 +519,14 @@ def test_a_port_in_use_is_one_sentence(
 def test_two_servers_do_not_share_a_port(served: Any) -> None:
     port = int(served.target.split(":")[1])
     with pytest.raises(CommandError, match=f"cannot listen on 127.0.0.1:{port}"):
-        BoundServer(served.manager, "shop", served.counts, host="127.0.0.1", port=port, max_workers=1)
+        BoundServer(
+            served.manager,
+            "shop",
+            served.counts,
+            host="127.0.0.1",
+            port=port,
+            max_workers=1,
+        )
 
 
 def test_a_base_path_without_a_version_is_one_sentence(
@@ -423,9 +555,25 @@ def test_a_base_path_without_a_version_is_one_sentence(
 def test_wrong_usage_exits_with_2() -> None:
     import sys
 
-    command = [sys.executable, "-m", "serving.server", "--model_base_path", "x", "--model_name", "y", "--port", "70000"]
+    command = [
+        sys.executable,
+        "-m",
+        "serving.server",
+        "--model_base_path",
+        "x",
+        "--model_name",
+        "y",
+        "--port",
+        "70000",
+    ]
     finished = subprocess.run(
-        command, cwd=Path(__file__).resolve().parents[2], capture_output=True, text=True, check=False
+        command,
+        cwd=Path(__file__).resolve().parents[2],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert finished.returncode == 2
-    assert finished.stderr.endswith("argument --port: must be from 0 to 65535, got 70000\n")
+    assert finished.stderr.endswith(
+        "argument --port: must be from 0 to 65535, got 70000\n"
+    )

@@ -22,7 +22,9 @@ class SlowServable:
         self.go, self.entered = threading.Event(), threading.Event()
         self.queries: list[str] = []
 
-    def predict(self, signature_name: str, inputs: Any, output_filter: Any) -> dict[str, np.ndarray]:
+    def predict(
+        self, signature_name: str, inputs: Any, output_filter: Any
+    ) -> dict[str, np.ndarray]:
         [query] = inputs["query"].string_val
         self.queries.append(query.decode())
         self.entered.set()
@@ -46,12 +48,16 @@ def counts() -> RequestCounts:
 
 
 @pytest.fixture
-def server(tmp_path: Path, servable: SlowServable, counts: RequestCounts) -> Iterator[BoundServer]:
+def server(
+    tmp_path: Path, servable: SlowServable, counts: RequestCounts
+) -> Iterator[BoundServer]:
     """Answers one request at a time."""
     (tmp_path / "1").mkdir()
     manager = VersionManager(tmp_path, "shop", load=lambda _: servable)  # type: ignore[arg-type,return-value]
     manager.refresh()
-    server = BoundServer(manager, "shop", counts, host="127.0.0.1", port=0, max_workers=1)
+    server = BoundServer(
+        manager, "shop", counts, host="127.0.0.1", port=0, max_workers=1
+    )
     yield server
     servable.go.set()
     server.stop(grace=10.0)
@@ -73,7 +79,10 @@ def ask(server: BoundServer) -> Iterator[Callable[..., Any]]:
 
 
 def test_a_request_that_waited_past_its_deadline_is_not_computed(
-    ask: Callable[..., Any], servable: SlowServable, server: BoundServer, counts: RequestCounts
+    ask: Callable[..., Any],
+    servable: SlowServable,
+    server: BoundServer,
+    counts: RequestCounts,
 ) -> None:
     first = ask("first")
     assert servable.entered.wait(60)
@@ -93,7 +102,9 @@ def test_accepted_requests_are_answered_while_the_server_stops(
     assert servable.entered.wait(60)
     stopping = threading.Thread(target=server.stop, kwargs={"grace": 30.0})
     stopping.start()
-    while (refused := ask("too late", timeout=5.0)).code() is grpc.StatusCode.DEADLINE_EXCEEDED:
+    while (
+        refused := ask("too late", timeout=5.0)
+    ).code() is grpc.StatusCode.DEADLINE_EXCEEDED:
         pass  # sent before the server had begun to stop
     assert refused.code() is grpc.StatusCode.UNAVAILABLE
     servable.go.set()
@@ -104,7 +115,10 @@ def test_accepted_requests_are_answered_while_the_server_stops(
 
 
 def test_a_bug_of_ours_shows_nothing_of_its_inside(
-    ask: Callable[..., Any], servable: SlowServable, counts: RequestCounts, caplog: pytest.LogCaptureFixture
+    ask: Callable[..., Any],
+    servable: SlowServable,
+    counts: RequestCounts,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     servable.go.set()
     call = ask("bug")

@@ -25,8 +25,12 @@ def test_publishing_takes_the_next_number_and_moves_all_files(tmp_path: Path) ->
     assert not new.exists()
 
 
-def test_a_number_taken_meanwhile_is_not_overwritten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("serving.versions.list_versions", lambda _: [])  # looked before the other export published
+def test_a_number_taken_meanwhile_is_not_overwritten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "serving.versions.list_versions", lambda _: []
+    )  # looked before the other export published
     (tmp_path / "1").mkdir()
     (tmp_path / "1" / "theirs").touch()
     (tmp_path / ".tmp-1").mkdir()
