@@ -24,7 +24,7 @@ class EncodedItem(NamedTuple):
 
     Attributes:
         title: As the catalogue has it.
-        text: Every text and categorical field that is filled, joined by newlines.
+        text: Every text field that is filled, joined by newlines.
         ids: For each grain the item's ids, as the bytes of an array of `IDS`.
     """
 
@@ -80,16 +80,8 @@ class _EncodeItemsFn(FeaturizingFn):
         spec = self._spec
         ids = self.featurizer(vocabularies).items(item_fields(items, spec))
         columns = [_rows_as_bytes(ids[grain.name]) for grain in spec.grains]
-        is_category = [
-            grain.kind is GrainKind.CATEGORICAL for grain in spec.attribute_grains
-        ]
         for item, row in zip(items, zip(*columns, strict=True), strict=True):
-            categories = [
-                str(value)
-                for value, keep in zip(item.attributes, is_category, strict=True)
-                if keep
-            ]
-            text = "\n".join(part for part in (*item.texts, *categories) if part)
+            text = "\n".join(part for part in item.texts if part)
             yield item.item_id, EncodedItem(item.texts[0], text, row)
 
 

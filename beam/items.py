@@ -46,7 +46,7 @@ class ItemLayout:
 
     Attributes:
         columns: Our name -> the catalogue's column.
-        text_fields: `title` first, then in the catalogue's order.
+        text_fields: `title`, the categorical columns, the text columns; each kind in the catalogue's order.
         attributes: Categorical and number columns with their kind, in the catalogue's order.
         unused: The catalogue's columns that nobody gave a role.
     """
@@ -132,10 +132,12 @@ def item_layout(
     used = [name for name, role in roles.items() if role not in (None, "ignore")]
     for name in used:
         _check_name(name, is_attribute=roles[name] != "text")
+    # What a category is called is text as well: a rare brand has no vector of its own, but people type its name.
+    categories = [name for name in used if roles[name] == GrainKind.CATEGORICAL]
     texts = [name for name in used if roles[name] == "text" and name != "title"]
     return ItemLayout(
         columns={name: names[name] for name in ("item_id", *used)},
-        text_fields=("title", *texts),
+        text_fields=("title", *categories, *texts),
         attributes=tuple(
             (name, GrainKind(str(roles[name])))
             for name in used

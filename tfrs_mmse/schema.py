@@ -47,7 +47,7 @@ LEVEL = "item/level"  # int64 [M]
 POSITION = "item/position"  # int64 [M]: 0-based rank on the page, -1 where the log does not say
 LOG_PROBABILITY = "item/log_probability"  # float32 [M]: log of the share of train slots that hold the item, or -inf
 TITLE = "item/title"  # bytes [1], items only: as the catalogue has it
-TEXT = "item/text"  # bytes [1], items only: every text and categorical field, raw, joined by newlines
+TEXT = "item/text"  # bytes [1], items only: every text field that is filled, raw, joined by newlines
 
 
 def query_feature(grain: str) -> str:
@@ -105,7 +105,7 @@ class FeatureSpec:
     """What the records hold; written by preprocessing, kept beside the model, checked wherever the two meet.
 
     Attributes:
-        text_fields: Item columns whose text is joined, in this order; `title` first.
+        text_fields: Item columns whose text is joined, in this order: `title`, the categorical columns, the text columns.
         grains: The text grains, then one grain for each attribute column.
         max_query_words: Words of a query that are used; the rest is cut.
         max_item_words: Words of an item's joined text that are used; the rest is cut.

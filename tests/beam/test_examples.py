@@ -56,7 +56,7 @@ def test_items_are_encoded_once_with_their_text() -> None:
         first = (ids(1, 2, 0), ids(1, 0), ids(*[0] * 10), ids(2), ids(1))
         second = (ids(0), ids(), ids(0, 0, 0), ids(0), ids(0))
         expected = [
-            ("1", EncodedItem("Red SHOE", "Red SHOE\nnew\nACME", first)),
+            ("1", EncodedItem("Red SHOE", "Red SHOE\nnew", first)),
             ("2", EncodedItem("hat", "hat", second)),
         ]
         assert_that(encoded, equal_to(expected))

@@ -27,7 +27,8 @@ def layout_of(row: dict[str, Any], **config: Any) -> ItemLayout:
 
 def test_known_columns_have_their_roles_and_others_are_unused() -> None:
     layout = layout_of(ROW)
-    assert layout.text_fields == ("title", "tags")
+    # What a brand is called is text, too.
+    assert layout.text_fields == ("title", "brand", "tags")
     assert layout.attributes == (
         ("price", GrainKind.NUMBER),
         ("brand", GrainKind.CATEGORICAL),
@@ -43,7 +44,7 @@ def test_the_config_gives_roles_and_takes_them() -> None:
     layout = layout_of(
         ROW, roles={"seller": "categorical", "tags": "ignore", "price": "text"}
     )
-    assert layout.text_fields == ("title", "price")
+    assert layout.text_fields == ("title", "seller", "brand", "price")
     assert layout.attributes == (
         ("seller", GrainKind.CATEGORICAL),
         ("brand", GrainKind.CATEGORICAL),
@@ -101,14 +102,14 @@ def test_a_column_that_cannot_be_used_is_named(
 def test_an_item_is_parsed_in_the_layouts_order() -> None:
     assert parse_item({**ROW, "item_id": 7}, layout_of(ROW)) == (
         "7",
-        ("Red shoe", "x y"),
+        ("Red shoe", "Acme", "x y"),
         (10.0, "Acme"),
     )
 
 
 def test_missing_values_are_empty_or_nan() -> None:
     item = parse_item({"item_id": "a", "title": "t", "price": ""}, layout_of(ROW))
-    assert item.texts == ("t", "")
+    assert item.texts == ("t", "", "")
     assert math.isnan(float(item.attributes[0]))
     assert item.attributes[1] == ""
 

@@ -186,7 +186,7 @@ def test_the_manifest_accounts_for_every_row(examples: Path) -> None:
         },
     }
     assert manifest.num_items == 4
-    assert manifest.features.text_fields == ("title",)
+    assert manifest.features.text_fields == ("title", "brand")
 
 
 def test_vocabularies_are_those_of_the_catalogue_and_the_train_queries(
@@ -194,9 +194,9 @@ def test_vocabularies_are_those_of_the_catalogue_and_the_train_queries(
 ) -> None:
     manifest = schema.Manifest.read(examples)
     vocabularies = read_vocabularies(examples, manifest.features.grains)
-    # shoe: two titles, two train queries; hat and red: two titles. The test query `hat` is not counted.
-    assert vocabularies["word"] == ["shoe", "hat", "red"]
-    assert vocabularies["bigram"] == []
+    # shoe: two titles, two train queries; acme: two brands; hat and red: two titles. The test query `hat` is not counted.
+    assert vocabularies["word"] == ["shoe", "acme", "hat", "red"]
+    assert vocabularies["bigram"] == ["shoe acme"]
     assert vocabularies["brand"] == ["acme"]
     assert vocabularies["price"] == ["20.0"]  # 10 | 20 40
     assert manifest.vocabulary_hash == schema.vocabulary_hash(
@@ -205,8 +205,8 @@ def test_vocabularies_are_those_of_the_catalogue_and_the_train_queries(
     assert [
         (g.name, g.size) for g in manifest.features.grains if g.name != "character"
     ] == [
-        ("word", 4),
-        ("bigram", 1),
+        ("word", 5),
+        ("bigram", 2),
         ("brand", 2),
         ("price", 3),
     ]
@@ -228,18 +228,16 @@ def test_the_records_of_requests_are_known_exactly(examples: Path) -> None:
         "item/level": [3, 1],
         "item/position": [1, 0],
         "item/log_probability": [third, third],
-        "item/word": [3, 1, 3, 2],  # red shoe, red hat
-        "item/word/length": [2, 2],
-        "item/bigram": [0, 0],
-        "item/bigram/length": [1, 1],
+        "item/word": [4, 1, 2, 4, 3, 0],  # red shoe acme, red hat zed
+        "item/word/length": [3, 3],
+        "item/bigram": [0, 1, 0, 0],
+        "item/bigram/length": [2, 2],
         "item/brand": [1, 0],
         "item/price": [1, 0],
     }
     assert len(shoe["query/character"]) == 4  # _sh sho hoe oe_
-    assert shoe["item/character/length"] == [
-        7,
-        6,
-    ]  # _re red ed_ and four of shoe; three and three
+    # _re red ed_, four of shoe, four of acme; three of red, hat and zed each.
+    assert shoe["item/character/length"] == [11, 9]
     assert train[b"d"]["item_id"] == [b"d"]
     assert train[b"d"]["item/position"] == [1]
     assert len(train) == 2
@@ -248,7 +246,7 @@ def test_the_records_of_requests_are_known_exactly(examples: Path) -> None:
     assert (hat["query"], hat["query/positive_item_id"], hat["query/word"]) == (
         [b"hat"],
         [],
-        [2],
+        [3],
     )
     assert (hat["item_id"], hat["item/level"], hat["item/position"]) == (
         [b"c"],
@@ -269,10 +267,10 @@ def test_the_records_of_items_are_known_exactly(examples: Path) -> None:
         "item/log_probability": [-math.inf],
         "item/title": [b"Blue shoe"],
         "item/text": [b"Blue shoe\nACME"],
-        "item/word": [0, 1],
-        "item/word/length": [2],
-        "item/bigram": [0],
-        "item/bigram/length": [1],
+        "item/word": [0, 1, 2],  # blue shoe acme
+        "item/word/length": [3],
+        "item/bigram": [0, 1],
+        "item/bigram/length": [2],
         "item/brand": [1],
         "item/price": [2],
     }
