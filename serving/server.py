@@ -127,12 +127,12 @@ def serve(
         manager, model_name, counts, host=host, port=port, max_workers=max_workers
     )
     served = manager.version
-    cli.say(f"serve {model_name} version {served} on {host}:{server.port}")
+    cli.say(f"serving {model_name} version {served} on {host}:{server.port}")
     while not stop.wait(poll_seconds if poll_seconds > 0 else None):
         manager.refresh()
         if manager.version != served:
             served = manager.version
-            cli.say(f"serve {model_name} version {served} on {host}:{server.port}")
+            cli.say(f"serving {model_name} version {served} on {host}:{server.port}")
     server.stop(GRACE_SECONDS)
     manager.close()
     return counts.to_dict()

@@ -105,7 +105,7 @@ class FeatureSpec:
     """What the records hold; written by preprocessing, kept beside the model, checked wherever the two meet.
 
     Attributes:
-        text_fields: Item columns whose text is joined, in this order: `title`, the categorical columns, the text columns.
+        text_fields: Item columns whose text is joined in this order: `title`, categorical columns, text columns.
         grains: The text grains, then one grain for each attribute column.
         max_query_words: Words of a query that are used; the rest is cut.
         max_item_words: Words of an item's joined text that are used; the rest is cut.

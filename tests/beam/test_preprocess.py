@@ -194,7 +194,7 @@ def test_vocabularies_are_those_of_the_catalogue_and_the_train_queries(
 ) -> None:
     manifest = schema.Manifest.read(examples)
     vocabularies = read_vocabularies(examples, manifest.features.grains)
-    # shoe: two titles, two train queries; acme: two brands; hat and red: two titles. The test query `hat` is not counted.
+    # shoe: two titles, two train queries; acme: two brands; hat and red: two titles. `hat` is a test query.
     assert vocabularies["word"] == ["shoe", "acme", "hat", "red"]
     assert vocabularies["bigram"] == ["shoe acme"]
     assert vocabularies["brand"] == ["acme"]

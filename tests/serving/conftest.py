@@ -243,7 +243,7 @@ def start_server() -> Iterator[Callable[..., ServerProcess]]:
         assert process.stderr is not None
         for line in process.stderr:
             lines.append(line.rstrip("\n"))
-            if ready := re.search(r"serve shop version \d+ on (\S+)", line):
+            if ready := re.search(r"serving shop version \d+ on (\S+)", line):
                 threading.Thread(
                     target=_collect, args=(process.stderr, lines), daemon=True
                 ).start()

@@ -448,7 +448,7 @@ def test_a_newer_version_takes_over_and_a_broken_one_does_not(
 ) -> None:
     shutil.copytree(exact_version, tmp_path / "1")
     server = start_server(tmp_path, "--file_system_poll_wait_seconds", "0.1")
-    assert server.lines[-1] == f"serve shop version 1 on {server.target}"
+    assert server.lines[-1] == f"serving shop version 1 on {server.target}"
     stop, failures = threading.Event(), []
     with grpc.insecure_channel(server.target) as channel:
         stubs = connect(channel)
