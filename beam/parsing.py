@@ -12,9 +12,8 @@ from beam.accounting import READ, Rejected, RejectedRow, count
 from beam.shards import WriteLines
 from beam.sources import Fields, Row, read_rows
 
-Place = tuple[
-    int, int
-]  # number of the file in sorted order, line: an order of rows that no runner can change
+# Number of the file in sorted order, line: an order of rows that no runner can change.
+Place = tuple[int, int]
 
 
 class PlacedRow(NamedTuple):

@@ -60,9 +60,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     config = PreprocessConfig.read(args.config) if args.config else PreprocessConfig()
     if args.split_by:
         config = dataclasses.replace(config, split_by=args.split_by)
-    logging.disable(
-        logging.WARNING
-    )  # Beam warns about Google Cloud clients on import, wanted or not
+    # Beam warns about Google Cloud clients on import, wanted or not.
+    logging.disable(logging.WARNING)
     from beam.job import preprocess
     from beam.local import unknown_flags
 

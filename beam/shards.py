@@ -16,9 +16,8 @@ from apache_beam.io.filesystems import FileSystems
 from tfrs_mmse.cli import CommandError
 
 # Plain types, which Beam encodes fast.
-KeyedRecord = tuple[
-    int, tuple[bytes, bytes]
-]  # shard, (order in the shard, serialised record)
+# Shard, (order in the shard, serialised record).
+KeyedRecord = tuple[int, tuple[bytes, bytes]]
 
 
 def shard_key(identity: str, num_shards: int) -> tuple[int, bytes]:

@@ -11,6 +11,7 @@ import collections
 import contextlib
 import gzip
 import json
+import os
 import re
 import shlex
 import signal
@@ -137,7 +138,12 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def command(module: str, *args: object) -> str:
     """The command line that a user would type."""
-    return shlex.join(["python", "-m", module, *map(str, args)])
+    python = os.path.relpath(sys.executable)
+    if python.startswith(
+        ".."
+    ):  # not the project's own environment: the one that is active
+        python = "python"
+    return shlex.join([python, "-m", module, *map(str, args)])
 
 
 def run(module: str, *args: object, parse: bool = True) -> Any:

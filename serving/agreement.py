@@ -9,6 +9,14 @@ _BATCH = 64  # queries scored at a time, so that memory stays at a few times the
 TOLERANCE = 1e-5  # relative to the largest score: float32 sums in another order differ by about 1e-7 of it
 
 
+class Queries(NamedTuple):
+    """Query strings to measure with: `held_out` checks what was tuned on `tuning`. `source` says what they are."""
+
+    held_out: list[str]
+    tuning: list[str]
+    source: str
+
+
 class Reference(NamedTuple):
     """The training model's own exact search.
 

@@ -1,18 +1,25 @@
 """Has a fresh process answer with a new version, and compares its answers with the training model's."""
 
-import dataclasses
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 import tfrs_mmse
-from serving.agreement import Reference, disagreement, exact_scores, recall, tolerance
+from serving.agreement import (
+    Queries,
+    Reference,
+    disagreement,
+    exact_scores,
+    recall,
+    tolerance,
+)
+from serving.config import ExportConfig
 from serving.signatures import input_names
 from tfrs_mmse import schema
 from tfrs_mmse.cli import CommandError
@@ -20,31 +27,6 @@ from tfrs_mmse.corpus import Corpus
 from tfrs_mmse.restore import Trained
 
 _ROOT = Path(tfrs_mmse.__file__).resolve().parent.parent
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class ExportConfig:
-    """How a model is exported.
-
-    Attributes:
-        index: `scann` or `exact`.
-        k: Results per query.
-        min_recall: Recall@k of the index against exact search below which the export fails.
-        target_recall: Recall@k at which the tuning of ScaNN's search stops.
-    """
-
-    index: str = "scann"
-    k: int = 100
-    min_recall: float = 0.9
-    target_recall: float = 0.97
-
-
-class Queries(NamedTuple):
-    """Query strings to measure with: `held_out` checks what was tuned on `tuning`. `source` says what they are."""
-
-    held_out: list[str]
-    tuning: list[str]
-    source: str
 
 
 def check_version(

@@ -66,9 +66,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.items is not None and not args.items.is_file():
         raise cli.CommandError(f"--items: there is no file {args.items}")
 
-    from serving.search import (
-        SearchClient,
-    )  # imports TensorFlow, which --help need not wait for
+    # Imports TensorFlow, which --help need not wait for.
+    from serving.search import SearchClient
     from serving.titles import read_titles
 
     with SearchClient(args.target, args.model, timeout=args.timeout) as client:

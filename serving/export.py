@@ -18,6 +18,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from serving.config import ExportConfig
 from tfrs_mmse import cli
 
 
@@ -70,9 +71,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     args = parser.parse_args(argv)
 
-    from serving.check import (
-        ExportConfig,
-    )  # imports TensorFlow, which --help need not wait for
+    # Imports TensorFlow, which --help need not wait for.
     from serving.exporter import export
 
     config = ExportConfig(

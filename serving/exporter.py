@@ -15,8 +15,9 @@ import tensorflow as tf
 from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
 import tfrs_mmse
-from serving.agreement import Reference
-from serving.check import ExportConfig, Queries, check_version, item_inputs, write_json
+from serving.agreement import Queries, Reference
+from serving.check import check_version, item_inputs, write_json
+from serving.config import ExportConfig
 from serving.index import ExactIndex, ScannIndex, import_scann, scann_settings
 from serving.servable import WARMUP_REQUESTS
 from serving.signatures import SearchModule, save

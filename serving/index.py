@@ -11,12 +11,10 @@ import tensorflow as tf
 
 from tfrs_mmse.cli import CommandError
 
-NO_ROW = (
-    -1
-)  # pads a query's rows when fewer were found than asked for; its score is -inf
-_BLOCK = (
-    1 << 17
-)  # rows scored at a time by the exact index, so that memory does not grow with batch x catalogue
+# Pads a query's rows when fewer were found than asked for; its score is -inf.
+NO_ROW = -1
+# Rows scored at a time by the exact index, so that memory does not grow with batch x catalogue.
+_BLOCK = 1 << 17
 
 
 class Found(NamedTuple):
@@ -195,9 +193,8 @@ class ScannIndex(tf.Module):
         # ScaNN refuses an empty batch: search for one zero vector and drop its answer.
         batch = tf.shape(query)[0]
         filler = tf.zeros([tf.cast(tf.equal(batch, 0), tf.int32), tf.shape(query)[1]])
-        extra = tf.maximum(
-            num - self._k, 0
-        )  # candidates beyond those that num_reorder was chosen for
+        # Candidates beyond those that num_reorder was chosen for.
+        extra = tf.maximum(num - self._k, 0)
         row, score = import_scann().scann_search_batched(
             self._handle(),
             tf.concat([query, filler], axis=0),
@@ -206,9 +203,8 @@ class ScannIndex(tf.Module):
             self.settings.leaves_to_search if self.settings.num_leaves else -1,
             False,
         )
-        found = tf.logical_not(
-            tf.math.is_nan(score)
-        )  # ScaNN pads with NaN and an arbitrary row
+        # ScaNN pads with NaN and an arbitrary row.
+        found = tf.logical_not(tf.math.is_nan(score))
         missing = [[0, 0], [0, num - tf.shape(row)[1]]]
         row = tf.pad(tf.where(found, row, NO_ROW), missing, constant_values=NO_ROW)
         score = tf.pad(

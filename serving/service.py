@@ -212,10 +212,11 @@ class BoundServer:
                 max_workers=max_workers, thread_name_prefix="request"
             ),
             options=[
+                # Two servers on one port would share the requests between them.
                 (
                     "grpc.so_reuseport",
                     0,
-                ),  # two servers on one port would share the requests between them
+                ),
                 ("grpc.max_receive_message_length", MAX_REQUEST_BYTES),
                 ("grpc.max_send_message_length", -1),
             ],

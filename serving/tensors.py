@@ -9,9 +9,8 @@ from tensorflow.core.framework import tensor_pb2, tensor_shape_pb2, types_pb2
 from serving.errors import invalid
 
 MAX_ROWS = 1024  # rows of one request; more are answered in several requests
-_MAX_VALUES = (
-    1 << 22
-)  # of one tensor: a shape may promise more values than the message holds
+# Of one tensor: a shape may promise more values than the message holds.
+_MAX_VALUES = 1 << 22
 _FIELDS = {  # where a TensorProto keeps values of a dtype, if not in tensor_content
     types_pb2.DT_STRING: "string_val",
     types_pb2.DT_FLOAT: "float_val",

@@ -14,13 +14,11 @@ __all__ = ["__version__"]
 
 def _require_keras_2() -> None:
     os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
-    os.environ.setdefault(
-        "TF_CPP_MIN_LOG_LEVEL", "3"
-    )  # what matters reaches us as exceptions; the rest buries our progress
+    # What matters reaches us as exceptions; the rest buries our progress.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     tensorflow = sys.modules.get("tensorflow")
-    if tensorflow is not None and hasattr(
-        tensorflow, "keras"
-    ):  # absent only while TensorFlow itself is importing
+    # The attribute is absent only while TensorFlow itself is importing.
+    if tensorflow is not None and hasattr(tensorflow, "keras"):
         version = (
             tensorflow.keras.version() if hasattr(tensorflow.keras, "version") else "2"
         )

@@ -6,9 +6,8 @@ ability, and gives no formula. The formulas here are our reading.
 
 import tensorflow as tf
 
-_MASKED = (
-    tf.float32.min / 2
-)  # exp() of it is exactly 0, and a difference of two of it is still finite
+# The exponential of it is exactly 0, and a difference of two of it is still finite.
+_MASKED = tf.float32.min / 2
 
 
 def sampled_softmax_loss(

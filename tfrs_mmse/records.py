@@ -14,9 +14,8 @@ import tensorflow as tf
 from tfrs_mmse import schema
 from tfrs_mmse.streams import stream_files
 
-Ids = Mapping[
-    str, tf.Tensor | tf.RaggedTensor
-]  # by grain: int64 [B, (tokens)] for text, int64 [B] for an attribute
+# By grain: int64 [B, (tokens)] for text, int64 [B] for an attribute.
+Ids = Mapping[str, tf.Tensor | tf.RaggedTensor]
 
 
 class Items(NamedTuple):

@@ -34,9 +34,8 @@ def fold(text: tf.Tensor) -> tf.Tensor:
         [...] strings.
     """
     text = tf_text.case_fold_utf8(text)
-    text = tf.strings.regex_replace(
-        text, "\u0439", "\ue000"
-    )  # й is a letter, not и with an accent: set aside
+    # The letter й is not и with an accent: it is set aside.
+    text = tf.strings.regex_replace(text, "\u0439", "\ue000")
     text = tf_text.normalize_utf8(text, "NFKD")
     text = tf.strings.regex_replace(text, _ACCENTS, r"\1")
     text = tf.strings.regex_replace(text, _OPTIONAL_VOWELS, "")

@@ -35,9 +35,8 @@ class TokenEmbedding(tf.keras.layers.Layer):
 
     def call(self, ids: tf.RaggedTensor) -> tf.Tensor:
         """Mean of the tokens' embeddings: int64 [B, (tokens)] -> float32 [B, dim], zero where there is none."""
-        unique, index = tf.unique(
-            ids.flat_values
-        )  # each row is fetched and updated once, however often it occurs
+        # Each row is fetched and updated once, however often it occurs.
+        unique, index = tf.unique(ids.flat_values)
         return tf.sparse.segment_mean(
             tf.gather(self.table, unique),
             index,
@@ -188,9 +187,8 @@ class ItemTower(tf.keras.layers.Layer):
     def _raw(self, grain: schema.Grain, ids: Ids) -> tf.Tensor:
         if grain.name in self._tokens:
             return self._tokens[grain.name](ids[grain.name])
-        known = tf.cast(ids[grain.name] > 0, tf.float32)[
-            :, None
-        ]  # id 0 is a missing value: no direction at all
+        # Id 0 is a missing value: no direction at all.
+        known = tf.cast(ids[grain.name] > 0, tf.float32)[:, None]
         return known * tf.gather(self._attributes[grain.name], ids[grain.name])
 
 

@@ -48,9 +48,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
     config = resolve(args.preset, args.config, args.set)
 
-    from tfrs_mmse.trainer import (
-        train,
-    )  # imports TensorFlow, which --help need not wait for
+    # Imports TensorFlow, which --help need not wait for.
+    from tfrs_mmse.trainer import train
 
     cli.print_result(train(config, args.data, args.model_dir))
 

@@ -42,10 +42,11 @@ from beam.shop.queries import Intents
 
 THRIFT = (1.0, 0.0, -1.0)  # the values that thrift_u takes ...
 THRIFT_SHARE = (0.35, 0.45, 0.2)  # ... and the shares of the users who have them
+# The patience gamma_u is drawn from the beta distribution with these parameters.
 PATIENCE = (
     12.0,
     1.2,
-)  # gamma_u is drawn from the beta distribution with these parameters
+)
 
 _SLOT_COUNTS = np.array(
     [2 if slot == vocabulary.BRAND else 1 for slot in range(len(vocabulary.SLOTS))]

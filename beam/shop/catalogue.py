@@ -282,9 +282,8 @@ def _title(catalogue: Catalogue, item: int, *, line: str, loud: str) -> str:
     color, material, audience, feature, use, brand = said
     noun = catalogue.types[catalogue.type[item]].noun
     whom = f"for {audience}" if audience else ""
-    what = (
-        f"{noun} {line}" if item % 2 else f"{line} {noun}"
-    )  # shops are not of one mind about word order
+    # Shops are not of one mind about word order.
+    what = f"{noun} {line}" if item % 2 else f"{line} {noun}"
     parts = (
         loud,
         brand.capitalize(),

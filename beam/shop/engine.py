@@ -18,9 +18,8 @@ from beam.shop.queries import Intents, Queries
 
 PAGE = 24  # items on a full page
 
-_POOL = (
-    4 * PAGE
-)  # items kept of a query, of which the noise of each request chooses a page
+# Items kept of a query, of which the noise of each request chooses a page.
+_POOL = 4 * PAGE
 _WORDS_WEIGHT = 5.0
 _POPULARITY_WEIGHT = 0.3
 _NOISE = 0.35  # scale of the Gumbel noise
@@ -30,11 +29,12 @@ _EXPLORES_TYPE = (
     0.8  # probability that it then shows the guessed type; otherwise anything
 )
 _KNOWN = 0.4  # share of synonyms and misspellings that the engine knows
+# Probability of guessing: the right type, one of its category, anything.
 _GUESS = (
     0.75,
     0.15,
     0.1,
-)  # probability of guessing: the right type, one of its category, anything
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -7,15 +7,15 @@ import numpy as np
 from beam.shop import vocabulary
 from beam.shop.catalogue import PERIOD, START, Catalogue
 
+# Probability of 0, 1, 2, 3 constraints of an intent.
 _NUM_CONSTRAINTS = (
     0.12,
     0.33,
     0.35,
     0.2,
-)  # probability of 0, 1, 2, 3 constraints of an intent
-_SLOT_WEIGHTS = np.array(
-    (3, 2, 3, 3, 2, 2)
-)  # of color, material, audience, feature, use, brand
+)
+# Of color, material, audience, feature, use, brand.
+_SLOT_WEIGHTS = np.array((3, 2, 3, 3, 2, 2))
 _PRICE_WISH = (0.12, 0.78, 0.1)  # probability of: cheap, none, fine
 _LATE = (
     0.1  # share of the intents on old items that also come up only during the period

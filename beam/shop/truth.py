@@ -34,9 +34,8 @@ def write_truth(path: Path, shop: Shop) -> int:
         The number of rows.
     """
     asked = np.unique(shop.requests.query)
-    intent_of = shop.queries.intent[
-        asked
-    ]  # ascending, as the strings of an intent follow one another
+    # Ascending, as the strings of an intent follow one another.
+    intent_of = shop.queries.intent[asked]
     intents, first = np.unique(intent_of, return_index=True)
     item_id = np.array(shop.catalogue.item_id, object)
     rows: list[pa.RecordBatch] = []

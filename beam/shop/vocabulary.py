@@ -3,6 +3,7 @@
 import re
 from typing import NamedTuple
 
+# What a query may ask for, in this order.
 SLOTS = (
     "color",
     "material",
@@ -10,7 +11,7 @@ SLOTS = (
     "feature",
     "use",
     "brand",
-)  # what a query may ask for, in this order
+)
 BRAND = SLOTS.index("brand")
 WRITTEN_SLOTS = SLOTS[:BRAND]  # a title may leave these out; it always names the brand
 

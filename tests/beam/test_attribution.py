@@ -29,10 +29,11 @@ def order(timestamp: float, user_id: str = "u", item_id: str = "a") -> Event:
         ([click("r1", 101)], []),  # after the order
         ([click("r1", 90)], ["r1"]),  # 10 s before
         ([click("r1", 89)], []),  # 11 s before: outside the window
+        # A tie goes to the greater id, whatever comes first.
         (
             [click("r2", 95), click("r1", 95)],
             ["r2"],
-        ),  # a tie goes to the greater id, whatever comes first
+        ),
         ([click("r1", 95), click("r2", 95)], ["r2"]),
         ([], []),
     ],

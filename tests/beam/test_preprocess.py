@@ -346,14 +346,12 @@ def test_a_second_run_replaces_the_first_once_its_input_is_seen_to_be_usable(
 ) -> None:
     argv = [*write_logs(tmp_path), "--output", str(tmp_path / "out")]
     assert main(argv) == 0
-    (tmp_path / "events.jsonl").write_text(
-        '{"event": "click"}'
-    )  # columns are missing: nothing is touched
+    # Columns are missing: nothing is touched.
+    (tmp_path / "events.jsonl").write_text('{"event": "click"}')
     assert main(argv) == 1
     assert (tmp_path / "out" / "manifest.json").exists()
-    (tmp_path / "events.jsonl").write_bytes(
-        lines_of(EVENTS[:2])
-    )  # no clicks: known only when all is read
+    # No clicks: known only when all is read.
+    (tmp_path / "events.jsonl").write_bytes(lines_of(EVENTS[:2]))
     assert main(argv) == 1
     assert not (tmp_path / "out" / "manifest.json").exists()
 

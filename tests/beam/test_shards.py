@@ -51,10 +51,11 @@ def test_a_shard_without_records_is_an_empty_file_of_records(tmp_path: Path) -> 
 
 def test_a_record_goes_where_the_hash_of_its_id_says() -> None:
     digest = hashlib.sha256("ação".encode()).digest()
+    # 256 is a multiple of 8: only the last byte counts.
     assert shard_key("ação", 8) == (
         digest[7] % 8,
         digest,
-    )  # 256 is a multiple of 8: only the last byte counts
+    )
 
 
 def test_a_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:

@@ -65,11 +65,12 @@ def test_attribute_values_are_counted_folded_and_numbers_rounded_to_three_digits
     [
         ([(4.0, 1), (1.0, 1), (3.0, 1), (2.0, 1)], 2, [3.0]),  # sorted 1 2 | 3 4
         ([(1.0, 1), (2.0, 1), (3.0, 1), (4.0, 1)], 4, [2.0, 3.0, 4.0]),
+        # Nearly all alike: one boundary, not nine.
         (
             [(1.0, 98), (2.0, 1), (3.0, 1)],
             10,
             [1.0],
-        ),  # nearly all alike: one boundary, not nine
+        ),
         ([(1.0, 1), (2.0, 1)], 3, [1.0, 2.0]),  # ranks 2 // 3 = 0 and 4 // 3 = 1
         ([(7.0, 5)], 10, [7.0]),
         ([], 10, []),
@@ -84,9 +85,8 @@ def test_quantile_boundaries_are_distinct_and_ascending(
 def check(config: PreprocessConfig, expected: dict[str, list[str] | None]) -> None:
     """Asserts some vocabularies of three items and two train queries; None: the grain has none."""
     items = [
-        Item(
-            "1", ("red shoe", "zoo x cut cut"), ("Acme", 10.0)
-        ),  # four words are used: red shoe zoo x
+        # Four words are used: red shoe zoo x.
+        Item("1", ("red shoe", "zoo x cut cut"), ("Acme", 10.0)),
         Item("2", ("red hat", ""), ("Zed", 20.0)),
         Item("3", ("hat zoo", ""), ("acme", math.nan)),
     ]
@@ -97,9 +97,8 @@ def check(config: PreprocessConfig, expected: dict[str, list[str] | None]) -> No
 
     with test_pipeline.TestPipeline(runner=FnApiRunner()) as pipeline:
         given = pipeline | "Items" >> beam.Create(items)
-        queries = pipeline | "Queries" >> beam.Create(
-            ["hat cap cut", "hat"]
-        )  # two words are used: hat cap
+        # Two words are used: hat cap.
+        queries = pipeline | "Queries" >> beam.Create(["hat cap cut", "hat"])
         assert_that((given, queries) | BuildVocabularies(SPEC, config), matches)
 
 
@@ -112,9 +111,8 @@ def test_entries_come_most_frequent_first_and_ties_by_name() -> None:
 
 def test_rare_entries_are_left_out_and_the_rest_is_cut_at_the_limit() -> None:
     config = PreprocessConfig(min_count=2, max_vocabulary=2)
-    check(
-        config, {"word": ["hat", "red"], "brand": ["acme"], "bigram": None}
-    )  # no bigram occurs twice
+    # No bigram occurs twice.
+    check(config, {"word": ["hat", "red"], "brand": ["acme"], "bigram": None})
 
 
 def test_a_grain_without_entries_has_an_empty_file(tmp_path: Path) -> None:

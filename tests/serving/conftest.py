@@ -15,7 +15,8 @@ import pytest
 import tensorflow as tf
 
 from serving import check
-from serving.check import ExportConfig, Queries
+from serving.agreement import Queries
+from serving.config import ExportConfig
 from serving.exporter import export_model
 from serving.manager import VersionManager
 from serving.servable import Servable

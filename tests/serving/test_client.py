@@ -84,9 +84,8 @@ def test_an_unreachable_server_is_asked_again_with_growing_pauses() -> None:
     world = FakeWorld(UNAVAILABLE, UNAVAILABLE)
     assert len(world.client(timeout=5.0).search(["tea"], 1)) == 1
     assert world.pauses == pytest.approx([0.1, 0.2])
-    assert world.timeouts == pytest.approx(
-        [5.0, 4.9, 4.7]
-    )  # one deadline for all attempts
+    # One deadline for all attempts.
+    assert world.timeouts == pytest.approx([5.0, 4.9, 4.7])
 
 
 def test_attempts_are_bounded() -> None:

@@ -12,7 +12,7 @@ import pytest
 import tensorflow as tf
 
 from serving import check, exporter
-from serving.check import ExportConfig
+from serving.config import ExportConfig
 from serving.export import main
 from serving.exporter import check_corpus, choose_queries, export_model
 from serving.servable import Servable, read_warmup_requests

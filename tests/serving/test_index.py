@@ -89,9 +89,8 @@ def test_scann_reaches_the_recall_of_its_settings(
     )
     rows = found.row.numpy()
     trained = np.take_along_axis(reference.query @ reference.item.T, rows, axis=1)
-    np.testing.assert_allclose(
-        found.score, trained, rtol=1e-5, atol=1e-6
-    )  # reordering gives exact scores
+    # Reordering gives exact scores.
+    np.testing.assert_allclose(found.score, trained, rtol=1e-5, atol=1e-6)
     assert recall(found.score.numpy(), exact_scores(reference, 20)) >= minimum
 
 

@@ -101,9 +101,8 @@ def test_queries_are_answered_best_first(stubs: Stubs) -> None:
     assert item_id[:, 0].tolist() == [b"i0", b"i99"]
     assert item_id.shape == score.shape == (2, 5)
     assert (np.diff(score) <= 0).all()
-    np.testing.assert_allclose(
-        score[:, 0], 1.0, rtol=1e-6
-    )  # unit vectors, and the query is the title
+    # Unit vectors, and the query is the title.
+    np.testing.assert_allclose(score[:, 0], 1.0, rtol=1e-6)
     spec = reply.model_spec
     assert (spec.name, spec.version.value, spec.signature_name) == (
         "shop",
@@ -155,9 +154,10 @@ def test_numbers_are_read_from_the_field_and_from_the_content(stubs: Stubs) -> N
         tensor_pb2.TensorProto(
             dtype=types_pb2.DT_FLOAT, tensor_shape=shape, float_val=[2.0, 2.0]
         ),
+        # The rest repeats it.
         tensor_pb2.TensorProto(
             dtype=types_pb2.DT_FLOAT, tensor_shape=shape, float_val=[2.0]
-        ),  # the rest repeats it
+        ),
     ]
     fields: dict[str, Any] = {"title": ["red hat", "blue cup"], "Brand__EU_": ["", ""]}
     replies = [
@@ -468,9 +468,8 @@ def test_a_newer_version_takes_over_and_a_broken_one_does_not(
             thread.start()
         shutil.copytree(scann_version, tmp_path / ".tmp-2")
         (tmp_path / ".tmp-2").rename(tmp_path / "2")
-        wait_until(
-            lambda: status_of(stubs) == {2: (30, ""), 1: (50, "")}
-        )  # AVAILABLE, END
+        # AVAILABLE, END.
+        wait_until(lambda: status_of(stubs) == {2: (30, ""), 1: (50, "")})
         (tmp_path / "3").mkdir()
         wait_until(lambda: status_of(stubs).get(3, (0, ""))[0] == 50)
         _, message = status_of(stubs)[3]
@@ -495,9 +494,8 @@ def test_a_port_in_use_is_one_sentence(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(
-        signal, "signal", lambda *_: None
-    )  # ours are for a process of its own
+    # Ours are for a process of its own.
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         flags = [

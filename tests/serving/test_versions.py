@@ -28,9 +28,8 @@ def test_publishing_takes_the_next_number_and_moves_all_files(tmp_path: Path) ->
 def test_a_number_taken_meanwhile_is_not_overwritten(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        "serving.versions.list_versions", lambda _: []
-    )  # looked before the other export published
+    # Looked before the other export published.
+    monkeypatch.setattr("serving.versions.list_versions", lambda _: [])
     (tmp_path / "1").mkdir()
     (tmp_path / "1" / "theirs").touch()
     (tmp_path / ".tmp-1").mkdir()

@@ -152,9 +152,8 @@ def test_figures_do_not_depend_on_the_blocks_they_are_computed_in(
 def test_renumbered_items_change_no_figure() -> None:
     qrels, index = random_case(25)
     order = np.random.default_rng(1).permutation(len(ITEMS))
-    place = np.argsort(
-        order
-    )  # item i of ITEMS is at row place[i] of the permuted corpus
+    # Item i of ITEMS is at row place[i] of the permuted corpus.
+    place = np.argsort(order)
     before = metrics.means(Judgements(qrels, ITEMS).figures(index))
     after = metrics.means(
         Judgements(qrels, [ITEMS[i] for i in order]).figures(

@@ -22,10 +22,11 @@ def words(value: str, max_words: int = 100) -> list[str]:
     [
         ("Decoração À Mão", "decoracao a mao"),  # Portuguese
         ("STRASSE Straße Äpfel", "strasse strasse apfel"),  # German
+        # Turkish: dotted and dotless i.
         (
             "İSTANBUL ISPARTA ışık",
             "istanbul isparta isik",
-        ),  # Turkish: dotted and dotless i
+        ),
         ("Smørrebrød Łódź Œuvre", "smorrebrod lodz oeuvre"),
         ("ΑΘΉΝΑ Ἀθῆναι", "αθηνα αθηναι"),
         ("Ёлка ЙОД", "елка йод"),  # й is a letter, ё is е with an accent

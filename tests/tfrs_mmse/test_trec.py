@@ -96,9 +96,8 @@ def test_printed_scores_fall_in_single_and_double_precision(tmp_path: Path) -> N
         assert (np.diff(np.array(printed, dtype).reshape(20, 300)) < 0).all()
 
 
-@pytest.mark.parametrize(
-    "decimals", [7, 1, 0]
-)  # hardly any ties, many, hardly anything else
+# Hardly any ties, many, hardly anything else.
+@pytest.mark.parametrize("decimals", [7, 1, 0])
 def test_ir_measures_reads_the_files_and_agrees(tmp_path: Path, decimals: int) -> None:
     rng = np.random.default_rng(0)
     items = [b"item %d" % i for i in range(1500)]

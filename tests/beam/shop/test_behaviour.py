@@ -102,21 +102,17 @@ def test_the_same_category_and_other_items_are_worth_the_factor_g() -> None:
 
 
 def test_fame_loud_words_and_pictures_earn_clicks_and_no_orders() -> None:
-    assert utilities(plain_item(fame=1.0), intent()) == pytest.approx(
-        (1 / 2, 1 / 5)
-    )  # odds 1/3 * 3
-    assert utilities(plain_item(loud=1.0), intent()) == pytest.approx(
-        (3 / 4, 1 / 5)
-    )  # odds 1/3 * 9
-    assert utilities(plain_item(look=1.0), intent()) == pytest.approx(
-        (2 / 5, 1 / 5)
-    )  # odds 1/3 * 2
+    # Odds 1/3 * 3.
+    assert utilities(plain_item(fame=1.0), intent()) == pytest.approx((1 / 2, 1 / 5))
+    # Odds 1/3 * 9.
+    assert utilities(plain_item(loud=1.0), intent()) == pytest.approx((3 / 4, 1 / 5))
+    # Odds 1/3 * 2.
+    assert utilities(plain_item(look=1.0), intent()) == pytest.approx((2 / 5, 1 / 5))
 
 
 def test_quality_earns_orders_and_no_clicks() -> None:
-    assert utilities(plain_item(quality=1.0), intent()) == pytest.approx(
-        (1 / 4, 1 / 2)
-    )  # odds 1/4 * 4
+    # Odds 1/4 * 4.
+    assert utilities(plain_item(quality=1.0), intent()) == pytest.approx((1 / 4, 1 / 2))
 
 
 def test_an_unmet_wish_costs_clicks_and_more_orders() -> None:

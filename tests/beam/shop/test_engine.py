@@ -15,10 +15,11 @@ def shares(query: str, rewrites: dict[str, str] | None = None) -> dict[int, floa
 
 
 def test_an_item_scores_the_share_of_the_querys_idf_that_its_title_has() -> None:
+    # Words of two titles and of one.
     pair, single = (
         math.log(1 + 3 / 2),
         math.log(1 + 3 / 1),
-    )  # words of two titles and of one
+    )
 
     assert shares("red sofa") == pytest.approx({0: 1.0, 1: 0.5, 2: 0.5})
     assert shares("blue sofa") == pytest.approx({0: pair / (pair + single), 2: 1.0})
@@ -28,9 +29,8 @@ def test_an_item_scores_the_share_of_the_querys_idf_that_its_title_has() -> None
 def test_a_synonym_or_misspelling_is_missed_unless_the_engine_knows_it() -> None:
     assert shares("couch") == {}
     assert shares("soffa") == {}
-    assert shares("red couch") == pytest.approx(
-        {0: 1.0, 1: 1.0}
-    )  # red is all that it understands
+    # Red is all that it understands.
+    assert shares("red couch") == pytest.approx({0: 1.0, 1: 1.0})
     assert shares("red couch", {"couch": "sofa"}) == shares("red sofa")
 
 
@@ -104,9 +104,8 @@ def test_pages_vary_and_explore_items_that_the_words_would_never_find(
     catalogue: Catalogue,
 ) -> None:
     index = LexicalIndex(catalogue.title, {})
-    pools = make_pools(
-        index, catalogue, ["keyboard"], np.array([20])
-    )  # filled up with other things than type 5
+    # Filled up with other things than type 5.
+    pools = make_pools(index, catalogue, ["keyboard"], np.array([20]))
     pages = pages_of(catalogue, pools, np.full(2000, START + PERIOD), guess=5)
 
     explored = ~np.isin(pages, pools.item)

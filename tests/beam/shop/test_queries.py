@@ -66,9 +66,8 @@ def test_all_strings_differ_and_each_intent_has_its_own_stretch(
             queries.intent[queries.first[index] : queries.first[index + 1]].tolist()
         ) == {index}
     assert queries.first[-1] == len(queries.text)
-    assert (
-        queries.first[1] > np.diff(queries.first)[-100:].mean()
-    )  # frequent intents are put in more ways
+    # Frequent intents are put in more ways.
+    assert queries.first[1] > np.diff(queries.first)[-100:].mean()
 
 
 def test_a_string_belongs_to_the_intent_that_took_it_first_and_the_others_get_one_with_a_number(

@@ -138,9 +138,8 @@ def test_the_best_ranking_for_clicks_is_not_the_best_one_for_orders() -> None:
         overlap.append(len(np.intersect1d(by_click, by_order)) / 10)
         kept.append(order[by_click].sum() / order[by_order].sum())
     assert 0.15 < np.mean(overlap) < 0.7
-    assert (
-        np.mean(kept) < 0.8
-    )  # who ranks for clicks loses a fifth of the orders and more
+    # Who ranks for clicks loses a fifth of the orders and more.
+    assert np.mean(kept) < 0.8
 
 
 def test_new_queries_and_new_items_turn_up_all_along(

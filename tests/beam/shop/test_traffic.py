@@ -69,9 +69,8 @@ def test_users_have_histories_of_related_requests(
     same_user = user[1:] == user[:-1]
     same_intent = intent[1:] == intent[:-1]
     assert np.bincount(user).max() > 20
-    assert (
-        same_intent[same_user].mean() > 0.4
-    )  # rewordings within a session, sessions that resume the last one
+    # Rewordings within a session, sessions that resume the last one.
+    assert same_intent[same_user].mean() > 0.4
     assert same_intent[~same_user].mean() < 0.1
 
 
@@ -80,9 +79,8 @@ def test_frequency_runs_from_head_to_tail(
 ) -> None:
     counts = np.sort(np.bincount(shop[-1].query))[::-1]
     counts = counts[counts > 0]
-    assert (
-        counts[: len(counts) // 100 + 1].sum() > 0.1 * 6000
-    )  # one query of a hundred makes a tenth of the traffic
+    # One query of a hundred makes a tenth of the traffic.
+    assert counts[: len(counts) // 100 + 1].sum() > 0.1 * 6000
     assert (counts == 1).mean() > 0.15  # and many are typed once
 
 
