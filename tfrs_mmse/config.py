@@ -167,8 +167,8 @@ def two_tower() -> TrainConfig:
 
     Every click is a positive of equal weight, an order is no more than a click; the only negatives are the other
     items of the batch, without correction for how often they are drawn; features are fused early, into one vector in
-    each tower. Deviations, which make it stronger: it reads the same grains, and its vectors are of unit length with
-    the same temperature.
+    each tower. Deviations, which make it stronger: it reads the same grains, its vectors are of unit length with the
+    same temperature, and an item that stands in several requests of a batch is one negative, not several.
     """
     return TrainConfig(
         preset="two_tower",

@@ -16,32 +16,32 @@ def sampled_softmax_loss(
     *,
     row: tf.Tensor,
     is_negative: tf.Tensor,
-    log_expected_count: tf.Tensor,
+    log_inclusion_probability: tf.Tensor,
     temperature: float,
 ) -> tf.Tensor:
     r"""Softmax cross entropy of each positive against the whole catalogue, estimated from sampled negatives.
 
-    For a positive p of query r, with E_j the number of times that item j is expected among the sampled columns:
+    For a positive p of query r, with P_j the probability that item j is among the distinct candidates:
 
-        loss_p = -log( exp(s_p / t) / (exp(s_p / t) + sum_j exp(s_rj / t) / E_j) )
+        loss_p = -log( exp(s_p / t) / (exp(s_p / t) + sum_j exp(s_rj / t) / P_j) )
 
-    Each negative counts 1 / E_j, so the sum's expectation is the sum over the whole catalogue, each item once
-    (importance sampling, as in Bengio and Senecal, 2008; the "log Q correction" of Yi et al., RecSys 2019, who correct
-    the positive too). The positive is always there, hence not corrected. With E = 1 it is the plain in-batch softmax.
-    Positives of one query do not compete with each other.
+    Each negative counts 1 / P_j, so the sum's expectation is the sum over the whole catalogue (Horvitz and Thompson,
+    1952; importance sampling as in Bengio and Senecal, 2008). The "log Q correction" of Yi et al. (RecSys 2019) has the
+    same purpose; there the positive is corrected too, here it is not, because it is always in the sum. With P = 1 it
+    is the plain in-batch softmax. Positives of one query do not compete with each other.
 
     Args:
         positive_score: [P] scores of the positives.
-        negative_score: [B, N] scores of B queries against N candidate negatives.
+        negative_score: [B, C] scores of B queries against C distinct candidates.
         row: [P] query that each positive belongs to.
-        is_negative: [B, N] bool; False where the candidate must not count against the query.
-        log_expected_count: [N] log E_j.
+        is_negative: [B, C] bool; False where the candidate must not count against the query.
+        log_inclusion_probability: [C] log P_j.
         temperature: Positive; smaller is sharper.
 
     Returns:
         [P] losses in nats; 0 where a query has no negative.
     """
-    corrected = negative_score / temperature - log_expected_count[None, :]
+    corrected = negative_score / temperature - log_inclusion_probability[None, :]
     log_sum = tf.reduce_logsumexp(tf.where(is_negative, corrected, _MASKED), axis=1)
     return tf.nn.softplus(tf.gather(log_sum, row) - positive_score / temperature)
 

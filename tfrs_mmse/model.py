@@ -1,22 +1,14 @@
 """The model: two towers and two objectives."""
 
-from typing import NamedTuple
-
 import tensorflow as tf
 import tensorflow_recommenders as tfrs
 
 from tfrs_mmse import schema
+from tfrs_mmse.batches import Batch
 from tfrs_mmse.config import TrainConfig
-from tfrs_mmse.records import Ids, Items, Requests
+from tfrs_mmse.records import Ids
 from tfrs_mmse.tasks import LevelRanking, LevelRetrieval
 from tfrs_mmse.towers import ItemTower, QueryTower, TokenEmbedding
-
-
-class Batch(NamedTuple):
-    """What one training step sees: requests, and items drawn uniformly from the catalogue."""
-
-    requests: Requests
-    random_items: Items
 
 
 class TwoTowerModel(tfrs.Model):
@@ -69,15 +61,13 @@ class TwoTowerModel(tfrs.Model):
 
     def compute_loss(self, inputs: Batch, training: bool = False) -> tf.Tensor:
         """L = L_retrieval + lambda L_ranking."""
-        requests, random_items = inputs
-        query = self.query_tower(requests.query_ids)
-        items = self.item_tower(requests.items.ids)
-        random = self.item_tower(random_items.ids)
+        query = self.query_tower(inputs.requests.query_ids)
+        candidate = self.item_tower(inputs.candidates.ids)
 
-        loss = self.retrieval(query, items, random, requests, random_items)
+        loss = self.retrieval(query, candidate, inputs)
         self.retrieval_loss.update_state(loss)
         if self._config.ranking_weight > 0:
-            ranking = self.ranking(query, items, requests)
+            ranking = self.ranking(query, candidate, inputs)
             self.ranking_loss.update_state(ranking)
             loss += self._ranking_weight() * ranking
         return loss

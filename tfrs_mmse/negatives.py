@@ -1,4 +1,4 @@
-"""Which candidates may count against a query, and how often each is expected among them. Pure functions."""
+"""Which candidates may count against a query, and how likely each is to be among them. Pure functions."""
 
 import tensorflow as tf
 
@@ -9,69 +9,71 @@ def is_known_positive(
     """Marks candidates that their query is known to have clicked or ordered, in whatever request.
 
     Args:
-        candidate_key: [N] int64 item keys; copies are allowed.
+        candidate_key: [C] int64 item keys, distinct.
         positive_key: [B, (P)] int64 item keys.
 
     Returns:
-        [B, N] bool.
+        [B, C] bool.
     """
-    unique, column = tf.unique(candidate_key)
-    ordered = tf.argsort(unique)
-    in_order = tf.gather(unique, ordered)
-    num_unique = tf.size(unique)
-    found_at = tf.searchsorted(in_order, positive_key.flat_values)
-    at = tf.minimum(found_at, num_unique - 1)
-    is_there = tf.gather(in_order, at) == positive_key.flat_values
-    rows = tf.boolean_mask(tf.cast(positive_key.value_rowids(), tf.int32), is_there)
-    columns = tf.boolean_mask(tf.gather(ordered, at), is_there)
-    shape = tf.stack([tf.cast(positive_key.nrows(), tf.int32), num_unique])
-    hits = tf.tensor_scatter_nd_update(
-        tf.zeros(shape, tf.bool),
-        tf.stack([rows, columns], axis=1),
-        tf.ones_like(rows, tf.bool),
+    order = tf.argsort(candidate_key)
+    ascending = tf.gather(candidate_key, order)
+    place = tf.searchsorted(ascending, positive_key.flat_values)
+    place = tf.minimum(place, tf.size(candidate_key) - 1)
+    is_there = tf.gather(ascending, place) == positive_key.flat_values
+    row = tf.boolean_mask(tf.cast(positive_key.value_rowids(), tf.int32), is_there)
+    column = tf.boolean_mask(tf.gather(order, place), is_there)
+    return _marked(
+        row,
+        column,
+        tf.stack([tf.cast(positive_key.nrows(), tf.int32), tf.size(candidate_key)]),
     )
-    return tf.gather(hits, column, axis=1)
 
 
-def is_own_item(
-    request: tf.Tensor, num_requests: tf.Tensor, num_candidates: tf.Tensor
-) -> tf.Tensor:
+def is_own_item(request: tf.Tensor, slot: tf.Tensor, shape: tf.Tensor) -> tf.Tensor:
     """Marks the candidates that a query's own request showed; the ranking loss compares those.
 
     Args:
-        request: [N] number of the request that each in-batch candidate belongs to; they are the first N candidates.
-        num_requests: Number of queries, B.
-        num_candidates: Number of candidates, >= N; the others belong to no request.
+        request: [N] number of the request that each slot belongs to.
+        slot: [N] int32 number of the candidate that each slot holds.
+        shape: [2] int32, B and C.
 
     Returns:
-        [B, num_candidates] bool.
+        [B, C] bool.
     """
-    request = tf.cast(request, tf.int32)
-    owner = tf.pad(
-        request, [[0, num_candidates - tf.size(request)]], constant_values=-1
-    )
-    return tf.range(num_requests)[:, None] == owner[None, :]
+    return _marked(tf.cast(request, tf.int32), slot, shape)
 
 
-def log_expected_count(
+def log_inclusion_probability(
     log_probability: tf.Tensor,
     *,
-    num_in_batch: tf.Tensor,
+    num_slots: tf.Tensor,
     num_uniform: int,
     num_items: int,
 ) -> tf.Tensor:
-    """Log of how often each candidate is expected among in-batch and uniform candidates taken together.
+    """Log of the probability that each item is among the batch's distinct candidates, however it came there.
 
-        E_j = num_in_batch * exp(log_probability_j) + num_uniform / num_items
+    An item is missed when none of the slots holds it, which is nearly Poisson, and the uniform draw, which is without
+    replacement, leaves it out as well:
+
+        P_j = 1 - exp(-num_slots * exp(log_probability_j)) * (1 - min(1, num_uniform / num_items))
 
     Args:
-        log_probability: [N] log of each item's share of the training slots; -inf for items that have none.
-        num_in_batch: In-batch candidates.
-        num_uniform: Candidates drawn uniformly from the catalogue.
+        log_probability: [C] log of each item's share of the training slots; -inf for items that have none.
+        num_slots: Slots of the batch's requests.
+        num_uniform: Items drawn uniformly from the catalogue.
         num_items: Items in the catalogue.
 
     Returns:
-        [N] float32.
+        [C] float32.
     """
-    in_batch = tf.cast(num_in_batch, tf.float32) * tf.exp(log_probability)
-    return tf.math.log(in_batch + num_uniform / num_items)
+    expected = tf.cast(num_slots, tf.float32) * tf.exp(log_probability)
+    uniform = min(1.0, num_uniform / num_items)
+    # As a sum of positive terms: 1 minus nearly 1 would lose the rare items' digits.
+    return tf.math.log(-tf.math.expm1(-expected) + uniform * tf.exp(-expected))
+
+
+def _marked(row: tf.Tensor, column: tf.Tensor, shape: tf.Tensor) -> tf.Tensor:
+    places = tf.stack([row, column], axis=1)
+    return tf.tensor_scatter_nd_update(
+        tf.zeros(shape, tf.bool), places, tf.ones_like(row, tf.bool)
+    )

@@ -199,15 +199,6 @@ def item_key(item_id: tf.Tensor) -> tf.Tensor:
     return tf.strings.to_hash_bucket_fast(item_id, 2**63 - 1)
 
 
-def no_items(like: Items) -> Items:
-    """An empty batch of items with the grains of `like`."""
-    return Items(
-        like.key[:0],
-        {grain: ids[:0] for grain, ids in like.ids.items()},
-        like.log_probability[:0],
-    )
-
-
 def _shuffled(files: list[str], seed: int, *, buffer_size: int) -> tf.data.Dataset:
     shards = tf.data.Dataset.from_tensor_slices(files).shuffle(len(files), seed=seed)
     records = shards.interleave(

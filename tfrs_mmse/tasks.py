@@ -4,9 +4,9 @@ import tensorflow as tf
 import tensorflow_recommenders as tfrs
 
 from tfrs_mmse import negatives, schema
+from tfrs_mmse.batches import Batch
 from tfrs_mmse.config import TrainConfig
 from tfrs_mmse.losses import pairwise_logistic_loss, sampled_softmax_loss
-from tfrs_mmse.records import Items, Requests
 
 
 class LevelRetrieval(tf.keras.layers.Layer, tfrs.tasks.Task):
@@ -26,55 +26,46 @@ class LevelRetrieval(tf.keras.layers.Layer, tfrs.tasks.Task):
         self._num_items = num_items
 
     def call(
-        self,
-        query_embedding: tf.Tensor,
-        item_embedding: tf.Tensor,
-        random_embedding: tf.Tensor,
-        requests: Requests,
-        random_items: Items,
+        self, query_embedding: tf.Tensor, candidate_embedding: tf.Tensor, batch: Batch
     ) -> tf.Tensor:
         """The mean loss of the batch's positives, weighted by level.
 
         Args:
             query_embedding: [B, D].
-            item_embedding: [N, D], the requests' items.
-            random_embedding: [U, D], the random items.
-            requests: What the batch holds.
-            random_items: The random items.
+            candidate_embedding: [C, D].
+            batch: What the embeddings are of.
 
         Returns:
             Scalar, in nats; 0 if the batch has no positive.
         """
-        config = self._config
-        key = tf.concat([requests.items.key, random_items.key], axis=0)
-        log_probability = tf.concat(
-            [requests.items.log_probability, random_items.log_probability], axis=0
-        )
-        candidates = tf.concat([item_embedding, random_embedding], axis=0)
-        score = tf.linalg.matmul(query_embedding, candidates, transpose_b=True)
+        config, requests, candidates = self._config, batch.requests, batch.candidates
+        score = tf.linalg.matmul(query_embedding, candidate_embedding, transpose_b=True)
 
-        num_queries, num_candidates = tf.shape(score)[0], tf.shape(score)[1]
-        excluded = negatives.is_own_item(requests.request, num_queries, num_candidates)
+        excluded = negatives.is_own_item(requests.request, batch.slot, tf.shape(score))
         if config.mask_positives:
-            excluded |= negatives.is_known_positive(key, requests.positive_key)
+            excluded |= negatives.is_known_positive(
+                candidates.key, requests.positive_key
+            )
         if config.log_q:
-            log_expected_count = negatives.log_expected_count(
-                log_probability,
-                num_in_batch=tf.size(requests.request),
+            log_inclusion = negatives.log_inclusion_probability(
+                candidates.log_probability,
+                num_slots=tf.size(batch.slot),
                 num_uniform=config.uniform_negatives,
                 num_items=self._num_items,
             )
         else:
-            log_expected_count = tf.zeros_like(log_probability)
+            log_inclusion = tf.zeros_like(candidates.log_probability)
 
         positive = tf.where(requests.level >= schema.Level.CLICKED)[:, 0]
-        row = tf.gather(requests.request, positive)
+        row = tf.cast(tf.gather(requests.request, positive), tf.int32)
         losses = sampled_softmax_loss(
-            tf.gather_nd(score, tf.stack([row, positive], axis=1)),
+            tf.gather_nd(
+                score, tf.stack([row, tf.gather(batch.slot, positive)], axis=1)
+            ),
             score,
             row=row,
             is_negative=~excluded,
-            log_expected_count=log_expected_count,
+            log_inclusion_probability=log_inclusion,
             temperature=config.temperature,
         )
         is_ordered = tf.gather(requests.level, positive) == schema.Level.ORDERED
@@ -95,20 +86,22 @@ class LevelRanking(tf.keras.layers.Layer, tfrs.tasks.Task):
         self._temperature = config.ranking_temperature
 
     def call(
-        self, query_embedding: tf.Tensor, item_embedding: tf.Tensor, requests: Requests
+        self, query_embedding: tf.Tensor, candidate_embedding: tf.Tensor, batch: Batch
     ) -> tf.Tensor:
         """The mean loss of the requests.
 
         Args:
             query_embedding: [B, D].
-            item_embedding: [N, D], the requests' items.
-            requests: What the batch holds.
+            candidate_embedding: [C, D].
+            batch: What the embeddings are of.
 
         Returns:
             Scalar, in nats.
         """
+        requests = batch.requests
+        query = tf.gather(query_embedding, requests.request)
         score = tf.reduce_sum(
-            tf.gather(query_embedding, requests.request) * item_embedding, axis=1
+            query * tf.gather(candidate_embedding, batch.slot), axis=1
         )
         num_queries = tf.shape(query_embedding, tf.int64)[0]
         losses = pairwise_logistic_loss(

@@ -8,12 +8,13 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfrs_mmse import records, restore, schema
+from tfrs_mmse import restore, schema
+from tfrs_mmse.batches import training_batches
 from tfrs_mmse.callbacks import EndOfEpoch, MetricsLog, ProgressBar
 from tfrs_mmse.cli import CommandError, say
 from tfrs_mmse.config import TrainConfig
 from tfrs_mmse.features import Featurizer, read_vocabularies
-from tfrs_mmse.model import Batch, TwoTowerModel
+from tfrs_mmse.model import TwoTowerModel
 
 
 def train(config: TrainConfig, data: Path, model_dir: Path) -> dict[str, Any]:
@@ -65,7 +66,7 @@ def train(config: TrainConfig, data: Path, model_dir: Path) -> dict[str, Any]:
     log = MetricsLog(model_dir, keep=int(epoch))
     if int(epoch) < config.epochs:
         model.fit(
-            batches(config, data, manifest, range(int(epoch), config.epochs)),
+            training_batches(config, data, manifest, range(int(epoch), config.epochs)),
             initial_epoch=int(epoch),
             epochs=config.epochs,
             steps_per_epoch=steps_per_epoch,
@@ -83,28 +84,6 @@ def train(config: TrainConfig, data: Path, model_dir: Path) -> dict[str, Any]:
         "seconds": round(time.monotonic() - started, 1),
         "metrics": log.last,
     }
-
-
-def batches(
-    config: TrainConfig, data: Path, manifest: schema.Manifest, epochs: range
-) -> tf.data.Dataset:
-    """The training batches of the given epochs: a dataset of `Batch`."""
-    requests = records.request_batches(
-        data,
-        manifest.features,
-        schema.TRAIN,
-        batch_size=config.batch_size,
-        seed=config.seed,
-        epochs=epochs,
-    )
-    if config.uniform_negatives == 0:
-        return requests.map(lambda r: Batch(r, records.no_items(r.items))).prefetch(4)
-    # Another part of the catalogue after a restart than at the start: the seed depends on the first epoch.
-    seed = config.seed + 7919 * epochs.start
-    random = records.random_item_batches(
-        data, manifest.features, batch_size=config.uniform_negatives, seed=seed
-    )
-    return tf.data.Dataset.zip((requests, random)).map(Batch).prefetch(4)
 
 
 def _check_trainable(manifest: schema.Manifest, data: Path) -> int:

@@ -16,7 +16,7 @@ def softmax_loss(
     *,
     row: list[int] | None = None,
     mask: list[list[bool]] | None = None,
-    log_expected_count: list[float] | None = None,
+    log_inclusion_probability: list[float] | None = None,
     temperature: float = 1.0,
 ) -> np.ndarray:
     return sampled_softmax_loss(
@@ -26,8 +26,8 @@ def softmax_loss(
         is_negative=tf.constant(mask)
         if mask is not None
         else tf.ones_like(negative, tf.bool),
-        log_expected_count=tf.constant(
-            log_expected_count or [0.0] * len(negative[0]), tf.float32
+        log_inclusion_probability=tf.constant(
+            log_inclusion_probability or [0.0] * len(negative[0]), tf.float32
         ),
         temperature=temperature,
     ).numpy()
@@ -49,27 +49,34 @@ def test_softmax_divides_scores_by_the_temperature():
     )
 
 
-def test_a_negative_drawn_twice_as_often_as_expected_once_counts_half():
-    # E = (2, 1/4): the sum is 1/2 + 4 = 4.5, p = 3 / 7.5. A rare item's negative speaks for the many not drawn.
-    assert_allclose(
-        softmax_loss([log(3)], [[0, 0]], log_expected_count=[log(2), log(1 / 4)]),
-        [log(7.5 / 3)],
-        rtol=1e-6,
+def test_a_negative_that_is_rarely_among_the_candidates_speaks_for_the_many_that_are_not() -> (
+    None
+):
+    # P = (1/2, 1/4): the sum is 2 + 4 = 6, p = 3 / 9.
+    loss = softmax_loss(
+        [log(3)], [[0, 0]], log_inclusion_probability=[log(1 / 2), log(1 / 4)]
     )
+    assert_allclose(loss, [log(9 / 3)], rtol=1e-6)
 
 
-def test_softmax_equals_the_full_one_when_every_item_is_drawn_with_its_probability_many_times():
+def test_on_average_the_sampled_sum_is_the_sum_over_the_catalogue() -> None:
     rng = np.random.default_rng(0)
     scores = rng.normal(size=50)
-    probability = rng.dirichlet(np.ones(50))
-    drawn = rng.choice(50, size=200_000, p=probability)
-    sampled = softmax_loss(
-        [0.3],
-        [list(scores[drawn])],
-        log_expected_count=list(np.log(200_000 * probability[drawn])),
+    probability = rng.uniform(0.1, 0.9, size=50)
+    sums = []
+    for _ in range(400):
+        drawn = rng.uniform(size=50) < probability
+        loss = softmax_loss(
+            [0.0],
+            [list(scores[drawn])],
+            log_inclusion_probability=list(np.log(probability[drawn])),
+        )
+        sums.append(np.expm1(loss[0]))  # loss = log(1 + sum)
+    # Three standard errors of the mean; the sum over all 50 items, in NumPy.
+    error = 3 * np.std(sums) / np.sqrt(len(sums))
+    assert (
+        abs(np.mean(sums) - np.exp(scores).sum()) < error < 0.05 * np.exp(scores).sum()
     )
-    # The full softmax, in NumPy; 2e-2 is about four standard errors of the estimate.
-    assert_allclose(sampled, [np.log(1 + np.exp(scores - 0.3).sum())], rtol=2e-2)
 
 
 def test_positives_of_one_query_do_not_compete_with_each_other():
@@ -90,10 +97,10 @@ def test_adding_a_constant_to_all_scores_of_a_query_changes_nothing():
 
 def test_the_order_of_candidates_does_not_matter():
     counts = [0.1, -0.7, 0.4]
-    forward = softmax_loss([0.5], [[1.0, 2.0, 3.0]], log_expected_count=counts)
+    forward = softmax_loss([0.5], [[1.0, 2.0, 3.0]], log_inclusion_probability=counts)
     assert_allclose(
         forward,
-        softmax_loss([0.5], [[3.0, 2.0, 1.0]], log_expected_count=counts[::-1]),
+        softmax_loss([0.5], [[3.0, 2.0, 1.0]], log_inclusion_probability=counts[::-1]),
         rtol=1e-6,
     )
 
@@ -107,7 +114,7 @@ def test_without_any_negative_loss_is_zero_and_gradient_finite(scale: float):
             negative,
             row=tf.constant([0]),
             is_negative=tf.constant([[False, False]]),
-            log_expected_count=tf.zeros([2]),
+            log_inclusion_probability=tf.zeros([2]),
             temperature=0.05,
         )
     assert_allclose(loss, [0.0])

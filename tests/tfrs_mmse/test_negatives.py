@@ -5,25 +5,25 @@ from numpy.testing import assert_allclose, assert_array_equal
 from tfrs_mmse import negatives
 
 
-def test_known_positives_are_marked_at_every_copy():
-    candidates = tf.constant([7, 3, 7, 9], tf.int64)
+def test_known_positives_are_marked() -> None:
+    candidates = tf.constant([7, 3, 9], tf.int64)
     positives = tf.ragged.constant(
         [[7], [9, 3], [], [100, 5]], dtype=tf.int64, row_splits_dtype=tf.int64
     )
     assert_array_equal(
         negatives.is_known_positive(candidates, positives),
         [
-            [True, False, True, False],
-            [False, True, False, True],
-            [False, False, False, False],
-            [False, False, False, False],
+            [True, False, False],
+            [False, True, True],
+            [False, False, False],
+            [False, False, False],
         ],
     )
 
 
 def test_known_positives_agree_with_plain_membership():
     rng = np.random.default_rng(0)
-    candidates = rng.integers(0, 40, size=64)
+    candidates = rng.permutation(60)[:40]
     positives = [list(rng.integers(0, 60, size=rng.integers(0, 9))) for _ in range(16)]
     found = negatives.is_known_positive(
         tf.constant(candidates, tf.int64),
@@ -41,26 +41,42 @@ def test_no_query_has_positives():
     )
 
 
-def test_items_of_the_own_request_are_marked_and_random_ones_are_nobodys():
+def test_items_of_the_own_request_are_marked_wherever_else_they_were_shown() -> None:
+    # Request 0 shows candidates 0 and 1, request 1 candidate 1, request 2 nothing; candidate 2 is a random one.
     own = negatives.is_own_item(
-        tf.constant([0, 0, 2], tf.int64), tf.constant(3), tf.constant(5)
+        tf.constant([0, 0, 1], tf.int64), tf.constant([0, 1, 1]), tf.constant([3, 3])
     )
     assert_array_equal(
-        own,
-        [
-            [True, True, False, False, False],
-            [False, False, False, False, False],
-            [False, False, True, False, False],
-        ],
+        own, [[True, True, False], [False, True, False], [False, False, False]]
     )
 
 
-def test_expected_count_adds_both_ways_of_being_drawn():
-    # 100 in-batch slots at probability 1/50 give 2; 30 of 120 items drawn uniformly give 1/4.
-    expected = negatives.log_expected_count(
+def test_an_item_is_missed_when_neither_way_of_being_drawn_gives_it() -> None:
+    # 100 slots at 1/50 expect it twice; 30 of 120 items are drawn uniformly.
+    inclusion = negatives.log_inclusion_probability(
         tf.math.log([1 / 50, 0.0]),
-        num_in_batch=tf.constant(100),
+        num_slots=tf.constant(100),
         num_uniform=30,
         num_items=120,
     )
-    assert_allclose(np.exp(expected), [2.25, 0.25], rtol=1e-6)
+    assert_allclose(np.exp(inclusion), [1 - np.exp(-2) * 3 / 4, 1 / 4], rtol=1e-6)
+
+
+def test_a_catalogue_that_is_drawn_whole_needs_no_correction() -> None:
+    inclusion = negatives.log_inclusion_probability(
+        tf.constant([-1.0, -np.inf]),
+        num_slots=tf.constant(5),
+        num_uniform=8,
+        num_items=4,
+    )
+    assert_allclose(inclusion, [0, 0], atol=1e-6)
+
+
+def test_rare_items_keep_their_digits() -> None:
+    inclusion = negatives.log_inclusion_probability(
+        tf.constant([np.log(1e-9)], tf.float32),
+        num_slots=tf.constant(10),
+        num_uniform=0,
+        num_items=10**9,
+    )
+    assert_allclose(np.exp(inclusion), [1e-8], rtol=1e-5)

@@ -1,7 +1,6 @@
 import math
 from pathlib import Path
 
-import pytest
 import tensorflow as tf
 from numpy.testing import assert_allclose, assert_array_equal
 
@@ -141,11 +140,3 @@ def test_the_catalogue_is_read_in_the_order_of_its_files(tmp_path: Path):
         f"title {n}" for n in (0, 2, 4, 1, 3)
     ]
     assert all(math.isinf(p) for b in batches for p in b.items.log_probability.numpy())
-
-
-@pytest.mark.parametrize("grain", ["word", "brand"])
-def test_no_items_keeps_the_grains(grain: str):
-    parsed = records.parse_requests(tf.constant([request(3, 2)]), SPEC)
-    empty = records.no_items(parsed.items)
-    assert empty.key.shape == [0]
-    assert empty.ids[grain].shape[0] == 0

@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 from numpy.testing import assert_allclose
 
+from tfrs_mmse.batches import make_batch
 from tfrs_mmse.config import TrainConfig
 from tfrs_mmse.records import Items, Requests
 from tfrs_mmse.tasks import LevelRanking, LevelRetrieval
@@ -54,15 +55,14 @@ def retrieval(
     random: list[list[float]],
     batch: Requests,
 ) -> float:
+    """The task's loss; rows of `scores` and `random` are items, columns the scores with either query."""
     task = LevelRetrieval(config, num_items=4)
     items = random_items(list(range(1000, 1000 + len(random))))
     return float(
         task(
             QUERIES,
-            tf.constant(scores, tf.float32),
-            tf.reshape(tf.constant(random, tf.float32), [-1, 2]),
-            batch,
-            items,
+            tf.constant([*scores, *random], tf.float32),
+            make_batch(batch, items),
         )
     )
 
@@ -71,7 +71,6 @@ def test_positives_meet_the_other_requests_items_and_the_random_ones_weighted_by
     batch = requests(
         level=[2, 1, 3], request=[0, 0, 1], key=[1, 2, 3], positives=[[1], [3]]
     )
-    # Rows are items, columns the scores with query 0 and 1.
     scores, random = [[log(3), 0], [9, 0], [0, log(2)]], [[log(2), 0]]
     # Query 0: exp = 3 against item 2 (1) and random (2); its own unclicked item, 9, is left to the ranking loss.
     clicked = log((3 + 1 + 2) / 3)
@@ -95,15 +94,20 @@ def test_what_a_query_clicked_elsewhere_is_no_negative_of_it():
     )
 
 
-def test_log_q_weighs_each_negative_by_how_often_it_is_drawn():
+def test_log_q_weighs_each_negative_by_how_likely_it_is_drawn() -> None:
+    # Two slots miss an item with probability 1/2, the one uniform draw of four items with 3/4.
     batch = requests(
-        level=[2, 1], request=[0, 1], key=[1, 2], positives=[[1], []], probability=1 / 8
+        level=[2, 1],
+        request=[0, 1],
+        key=[1, 2],
+        positives=[[1], []],
+        probability=log(2) / 2,
     )
     config = TrainConfig(**{**PLAIN, "log_q": True})
-    # In-batch: 2 slots * 1/8 + 1 uniform / 4 items = 1/2; random: 1/4. So exp(0) counts 2 and 4 times.
+    # P = 1 - 1/2 * 3/4 = 5/8 for the in-batch item and 1/4 for the random one, so exp(0) counts 8/5 and 4 times.
     assert_allclose(
         retrieval(config, [[log(3), 0], [0, 0]], [[0, 0]], batch),
-        log((3 + 2 + 4) / 3),
+        log((3 + 8 / 5 + 4) / 3),
         rtol=1e-6,
     )
 
@@ -119,5 +123,6 @@ def test_ranking_compares_inside_a_request_only():
     )
     ranking = LevelRanking(TrainConfig(ranking_temperature=1.0))
     # Request 0: log 3 against 0, odds 3/1. Request 1 has nothing to compare: the mean over both halves the loss.
-    loss = ranking(QUERIES, tf.constant([[log(3), 7], [0, 7], [99, 1]]), batch)
+    scores = tf.constant([[log(3), 7], [0, 7], [99, 1]])
+    loss = ranking(QUERIES, scores, make_batch(batch))
     assert_allclose(loss, log(4 / 3) / 2, rtol=1e-6)

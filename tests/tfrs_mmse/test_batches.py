@@ -1,0 +1,55 @@
+import tensorflow as tf
+from numpy.testing import assert_allclose, assert_array_equal
+
+from tfrs_mmse.batches import make_batch
+from tfrs_mmse.records import Items, Requests
+
+
+def ragged(rows: list[list[int]]) -> tf.RaggedTensor:
+    return tf.ragged.constant(
+        rows, dtype=tf.int64, ragged_rank=1, row_splits_dtype=tf.int64
+    )
+
+
+def items(key: list[int]) -> Items:
+    """Items whose every feature follows from their key, as it does in the catalogue."""
+    return Items(
+        key=tf.constant(key, tf.int64),
+        ids={
+            "word": ragged([[k] * (k % 3) for k in key]),
+            "brand": tf.constant([10 * k for k in key], tf.int64),
+        },
+        log_probability=tf.constant([-float(k) for k in key]),
+    )
+
+
+def requests(key: list[int], request: list[int]) -> Requests:
+    return Requests(
+        query_ids={"word": ragged([[1], [2]])},
+        positive_key=ragged([[], []]),
+        items=items(key),
+        request=tf.constant(request, tf.int64),
+        level=tf.constant([2] * len(key)),
+        position=tf.constant([0] * len(key)),
+    )
+
+
+def test_every_item_is_a_candidate_once_with_its_features() -> None:
+    batch = make_batch(requests([5, 7, 5], [0, 0, 1]), items([7, 8, 8]))
+    assert_array_equal(batch.candidates.key, [5, 7, 8])
+    assert batch.candidates.ids["word"].to_list() == [[5, 5], [7], [8, 8]]
+    assert_array_equal(batch.candidates.ids["brand"], [50, 70, 80])
+    assert_allclose(batch.candidates.log_probability, [-5, -7, -8])
+    assert_array_equal(batch.slot, [0, 1, 0])
+
+
+def test_without_random_items_the_candidates_are_those_of_the_requests() -> None:
+    batch = make_batch(requests([4, 4, 6], [0, 1, 1]))
+    assert_array_equal(batch.candidates.key, [4, 6])
+    assert_array_equal(batch.slot, [0, 0, 1])
+
+
+def test_each_slot_finds_its_item_again() -> None:
+    keys = [3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5]
+    batch = make_batch(requests(keys, sorted(k % 2 for k in keys)), items([9, 7]))
+    assert_array_equal(tf.gather(batch.candidates.key, batch.slot), keys)
