@@ -8,7 +8,6 @@ every row is accounted for. Without --events the output holds the catalogue alon
 `--runner` first of all. The same input gives the same bytes.
 """
 
-import argparse
 import dataclasses
 import logging
 import os
@@ -22,12 +21,7 @@ from tfrs_mmse import cli
 
 @cli.command
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m beam.preprocess",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = cli.argument_parser("beam.preprocess", __doc__)
     parser.add_argument(
         "--events",
         nargs="+",

@@ -29,11 +29,7 @@ if TYPE_CHECKING:
 
 @cli.command
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m beam.simulate",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = cli.argument_parser("beam.simulate", __doc__)
     parser.add_argument(
         "--output",
         type=Path,
@@ -43,14 +39,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     parser.add_argument(
         "--requests",
-        type=_positive,
+        type=cli.positive_int,
         default=40_000,
         metavar="N",
         help="search requests (%(default)s)",
     )
     parser.add_argument(
         "--items",
-        type=_positive,
+        type=cli.positive_int,
         default=10_000,
         metavar="N",
         help="items to sell (%(default)s)",
@@ -134,15 +130,6 @@ def write_shop(
         "seed": seed,
         "files": {path.name: path.stat().st_size for path in paths},
     }
-
-
-def _positive(text: str) -> int:
-    value = int(text) if text.isdecimal() else 0
-    if value < 1:
-        raise argparse.ArgumentTypeError(
-            f"expected a whole number of at least 1, got {text!r}"
-        )
-    return value
 
 
 def _not_negative(text: str) -> int:

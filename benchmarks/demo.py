@@ -6,7 +6,6 @@ Runs the commands that a user would type, prints each before it starts, and ends
 answers to five queries and what to run next. It picks a free port and leaves nothing running.
 """
 
-import argparse
 import collections
 import contextlib
 import gzip
@@ -31,11 +30,7 @@ READY = re.compile(r"version \d+ on (\S+)$")  # what the server says once it ans
 @cli.command
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs every step, then prints tables for a person and a summary for a program."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.demo",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = cli.argument_parser("benchmarks.demo", __doc__)
     parser.add_argument(
         "--output",
         type=Path,

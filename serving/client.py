@@ -19,11 +19,7 @@ from tfrs_mmse import cli
 @cli.command
 def main(argv: Sequence[str] | None = None) -> None:
     """Parses, asks, prints."""
-    parser = argparse.ArgumentParser(
-        prog="python -m serving.client",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = cli.argument_parser("serving.client", __doc__)
     parser.add_argument(
         "--target", required=True, metavar="HOST:PORT", help="where the server listens"
     )
@@ -35,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     parser.add_argument(
         "--k",
-        type=_positive,
+        type=cli.positive_int,
         default=10,
         help="results per query (default: %(default)s)",
     )
@@ -120,13 +116,6 @@ def table(result: dict[str, Any]) -> str:
 def _width(text: str) -> int:
     """Columns that a terminal uses for `text`."""
     return sum(2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, got {number}")
-    return number
 
 
 def _seconds(text: str) -> float:

@@ -25,11 +25,7 @@ from tfrs_mmse import cli
 @cli.command
 def main(argv: Sequence[str] | None = None) -> None:
     """Parses, exports, prints where to."""
-    parser = argparse.ArgumentParser(
-        prog="python -m serving.export",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = cli.argument_parser("serving.export", __doc__)
     parser.add_argument(
         "--data", type=Path, required=True, help="directory that beam.preprocess wrote"
     )
@@ -53,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     parser.add_argument(
         "--k",
-        type=_positive,
+        type=cli.positive_int,
         default=100,
         help="results per query (default: %(default)s)",
     )
@@ -81,13 +77,6 @@ def main(argv: Sequence[str] | None = None) -> None:
         target_recall=args.target_recall,
     )
     cli.print_result(export(args.data, args.model_dir, args.output, config))
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, got {number}")
-    return number
 
 
 def _share(text: str) -> float:

@@ -29,9 +29,7 @@ GRACE_SECONDS = 10.0
 
 @cli.command
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = cli.argument_parser("serving.server", __doc__)
     parser.add_argument(
         "--model_base_path",
         type=Path,
@@ -63,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     parser.add_argument(
         "--max_workers",
-        type=_positive,
+        type=cli.positive_int,
         default=4 * (os.cpu_count() or 1),
         metavar="N",
         help="requests answered at the same time (default: four for each processor)",
@@ -152,13 +150,6 @@ def _port(text: str) -> int:
     number = int(text)
     if not 0 <= number <= 65535:
         raise argparse.ArgumentTypeError(f"must be from 0 to 65535, got {number}")
-    return number
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, got {number}")
     return number
 
 

@@ -6,7 +6,6 @@ Knows nothing of the training code. `--requests` is JSON: `queries`, and `fields
 an .npz file, see `answer`. Prints the operations that the version needs beyond TensorFlow and TensorFlow Text.
 """
 
-import argparse
 import json
 import sys
 from collections.abc import Sequence
@@ -26,9 +25,7 @@ _BATCH = 64
 @cli.command
 def main(argv: Sequence[str] | None = None) -> None:
     """Parses, loads, answers."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = cli.argument_parser("serving.verify", __doc__)
     parser.add_argument(
         "--version-dir", type=Path, required=True, help="a model version"
     )

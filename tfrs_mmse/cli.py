@@ -1,5 +1,6 @@
 """What all commands share: logs on stderr, one JSON document on stdout, and one sentence when something is wrong."""
 
+import argparse
 import functools
 import json
 import logging
@@ -45,6 +46,25 @@ def command(main: Main) -> Callable[..., int]:
         return 0
 
     return run
+
+
+def argument_parser(module: str, manual: str | None) -> argparse.ArgumentParser:
+    """A parser for `python -m module` whose help is the module's docstring, as it stands; no flag can be shortened."""
+    return argparse.ArgumentParser(
+        prog=f"python -m {module}",
+        description=manual,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+
+
+def positive_int(text: str) -> int:
+    """The `type` of an argument that counts something."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(
+            f"expected a whole number of at least 1, got {text!r}"
+        )
+    return int(text)
 
 
 def say(text: str) -> None:

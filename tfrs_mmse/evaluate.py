@@ -21,7 +21,6 @@ reads them; its recall counts queries without a relevant item as 0, ours leaves 
 ours = theirs * num_queries / averaged_over.
 """
 
-import argparse
 import json
 import sys
 from collections.abc import Sequence
@@ -42,11 +41,7 @@ BM25 = "bm25"
 @cli.command
 def main(argv: Sequence[str] | None = None) -> None:
     """Parses the command line, evaluates, prints the result."""
-    parser = argparse.ArgumentParser(
-        prog="python -m tfrs_mmse.evaluate",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = cli.argument_parser("tfrs_mmse.evaluate", __doc__)
     parser.add_argument(
         "--data",
         type=Path,

@@ -7,7 +7,6 @@ tensorboard/. The same command again continues after the last complete epoch. A 
 `TrainConfig` that replace the preset's; --set replaces single fields after that.
 """
 
-import argparse
 import json
 import sys
 from collections.abc import Sequence
@@ -20,11 +19,7 @@ from tfrs_mmse.config import PRESETS, TrainConfig
 @cli.command
 def main(argv: Sequence[str] | None = None) -> None:
     """Parses, resolves the config, trains and prints the summary."""
-    parser = argparse.ArgumentParser(
-        prog="python -m tfrs_mmse.train",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = cli.argument_parser("tfrs_mmse.train", __doc__)
     parser.add_argument(
         "--data", type=Path, required=True, help="directory that beam.preprocess wrote"
     )

@@ -267,7 +267,7 @@ def test_an_unreachable_target_is_named(capsys: pytest.CaptureFixture[str]) -> N
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--k", "0"], "--k: must be at least 1, got 0"),
+        (["--k", "0"], "--k: expected a whole number of at least 1, got '0'"),
         (["--timeout", "inf"], "must be a positive number of seconds"),
     ],
 )
