@@ -7,6 +7,21 @@ import tensorflow as tf
 
 MAX_MESSAGE = 1024  # characters, as TensorFlow Serving cuts its messages
 
+_HTTP = {  # as TensorFlow Serving's REST API maps them; 500, if not here
+    grpc.StatusCode.INVALID_ARGUMENT: 400,
+    grpc.StatusCode.FAILED_PRECONDITION: 400,
+    grpc.StatusCode.OUT_OF_RANGE: 400,
+    grpc.StatusCode.UNAUTHENTICATED: 401,
+    grpc.StatusCode.PERMISSION_DENIED: 403,
+    grpc.StatusCode.NOT_FOUND: 404,
+    grpc.StatusCode.ALREADY_EXISTS: 409,
+    grpc.StatusCode.ABORTED: 409,
+    grpc.StatusCode.RESOURCE_EXHAUSTED: 429,
+    grpc.StatusCode.CANCELLED: 499,
+    grpc.StatusCode.UNIMPLEMENTED: 501,
+    grpc.StatusCode.UNAVAILABLE: 503,
+    grpc.StatusCode.DEADLINE_EXCEEDED: 504,
+}
 _BY_NUMBER = {code.value[0]: code for code in grpc.StatusCode}
 _ASSERTION = re.compile(r"assertion failed: \[(.*?)\](?: \[|\s|$)", re.DOTALL)
 _NOISE = re.compile(
@@ -23,11 +38,13 @@ class RequestError(Exception):
     Attributes:
         code: The status code that TensorFlow Serving gives.
         message: One sentence for the caller, at most MAX_MESSAGE characters.
+        http_status: What the code is over HTTP.
     """
 
     def __init__(self, code: grpc.StatusCode, message: str) -> None:
         super().__init__(message)
         self.code = code
+        self.http_status = _HTTP.get(code, 500)
         self.message = (
             message
             if len(message) <= MAX_MESSAGE

@@ -1,11 +1,12 @@
-"""TensorFlow Serving's gRPC services over a `VersionManager`."""
+"""What a server answers from a `VersionManager`, and TensorFlow Serving's gRPC services over it."""
 
 import collections
 import functools
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent import futures
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import grpc
@@ -21,6 +22,7 @@ from tensorflow_serving.apis import (
 from serving import tensors
 from serving.errors import RequestError, invalid
 from serving.manager import VersionManager
+from serving.servable import Servable
 from tfrs_mmse import schema
 from tfrs_mmse.cli import CommandError
 
@@ -47,6 +49,113 @@ class RequestCounts:
             return dict(sorted(self._counts.items()))
 
 
+class ServedModel:
+    """What every protocol answers from: checks whom a request is for, and counts how requests end."""
+
+    def __init__(
+        self, manager: VersionManager, model_name: str, counts: RequestCounts
+    ) -> None:
+        self._manager, self.name, self._counts = manager, model_name, counts
+
+    @contextmanager
+    def answering(self, method: str) -> Iterator[None]:
+        """Counts the request that the block answers.
+
+        Args:
+            method: Its name, for the log.
+
+        Raises:
+            RequestError: from the block, or INTERNAL for a bug of ours, whose inside only the log shows.
+        """
+        try:
+            yield
+        except RequestError as e:
+            self._counts.add(e.code)
+            raise
+        except Exception as e:
+            _LOG.exception("%s failed", method)
+            self._counts.add(grpc.StatusCode.INTERNAL)
+            raise RequestError(
+                grpc.StatusCode.INTERNAL,
+                "the server failed on this request; its log says why",
+            ) from e
+        self._counts.add(grpc.StatusCode.OK)
+
+    def acquire(
+        self, spec: model_pb2.ModelSpec
+    ) -> AbstractContextManager[tuple[int, Servable]]:
+        """The version and what answers for it; it is not unloaded before the block ends.
+
+        Raises:
+            RequestError: INVALID_ARGUMENT or NOT_FOUND: there is no such model or version.
+        """
+        return self._manager.acquire(self._version(spec))
+
+    def status(
+        self, spec: model_pb2.ModelSpec
+    ) -> get_model_status_pb2.GetModelStatusResponse:
+        """The state of one version, or of every version, newest first.
+
+        Raises:
+            RequestError: INVALID_ARGUMENT or NOT_FOUND: there is no such model or version.
+        """
+        wanted = self._version(spec)
+        states = self._manager.states()
+        if wanted is not None and wanted not in states:
+            raise RequestError(
+                grpc.StatusCode.NOT_FOUND,
+                f"Could not find version {wanted} of model {self.name}",
+            )
+        reply = get_model_status_pb2.GetModelStatusResponse()
+        for version in reversed(states) if wanted is None else [wanted]:
+            state, code, message = states[version]
+            status = reply.model_version_status.add(version=version, state=state)
+            status.status.error_code, status.status.error_message = code, message
+        return reply
+
+    def signatures(
+        self, spec: model_pb2.ModelSpec
+    ) -> tuple[model_pb2.ModelSpec, get_model_metadata_pb2.SignatureDefMap]:
+        """The version that answers, and its signatures.
+
+        Raises:
+            RequestError: INVALID_ARGUMENT or NOT_FOUND: there is no such model or version.
+        """
+        with self.acquire(spec) as (version, servable):
+            signatures = get_model_metadata_pb2.SignatureDefMap(
+                signature_def=dict(servable.signature_defs)
+            )
+        answering = model_pb2.ModelSpec(name=self.name)
+        answering.version.value = version
+        return answering, signatures
+
+    def _version(self, spec: model_pb2.ModelSpec) -> int | None:
+        """The version that a request asks for, or None for the one that is served."""
+        if not spec.name:
+            raise invalid("ModelSpec has no name specified.")
+        if spec.HasField("version_label"):
+            raise invalid(f"Unrecognized servable version label: {spec.version_label}")
+        version = spec.version.value if spec.HasField("version") else None
+        if spec.name != self.name:
+            wanted = (
+                f"Latest({spec.name})"
+                if version is None
+                else f"Specific({spec.name}, {version})"
+            )
+            raise RequestError(
+                grpc.StatusCode.NOT_FOUND,
+                f"Servable not found for request: {wanted}: this server has the model {self.name}",
+            )
+        return version
+
+
+def cannot_listen(host: str, port: int, advice: str) -> CommandError:
+    """Why a server does not start."""
+    return CommandError(
+        f"cannot listen on {host}:{port}: another program uses the port, or it may not be used; {advice}"
+    )
+
+
 def _answered(method: Callable[..., Any]) -> Callable[..., Any]:
     """Turns `RequestError` into the call's status, and counts every call.
 
@@ -56,53 +165,19 @@ def _answered(method: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(method)
     def answer(self: "_Servicer", request: Any, context: grpc.ServicerContext) -> Any:
         try:
-            reply = method(self, request)
+            with self.model.answering(method.__name__):
+                if not request.HasField("model_spec"):
+                    raise invalid("Missing ModelSpec")
+                return method(self, request)
         except RequestError as e:
-            code, message = e.code, e.message
-        except (
-            Exception
-        ):  # a bug of ours must not show its inside to the caller; the log has it
-            _LOG.exception("%s failed", method.__name__)
-            code, message = (
-                grpc.StatusCode.INTERNAL,
-                "the server failed on this request; its log says why",
-            )
-        else:
-            self.counts.add(grpc.StatusCode.OK)
-            return reply
-        self.counts.add(code)
-        context.abort(code, message)
+            context.abort(e.code, e.message)
 
     return answer
 
 
 class _Servicer:
-    def __init__(
-        self, manager: VersionManager, model_name: str, counts: RequestCounts
-    ) -> None:
-        self.manager, self.model_name, self.counts = manager, model_name, counts
-
-    def _version(self, request: Any) -> int | None:
-        """The version that a request asks for, or None for the one that is served."""
-        if not request.HasField("model_spec"):
-            raise invalid("Missing ModelSpec")
-        spec = request.model_spec
-        if not spec.name:
-            raise invalid("ModelSpec has no name specified.")
-        if spec.HasField("version_label"):
-            raise invalid(f"Unrecognized servable version label: {spec.version_label}")
-        version = spec.version.value if spec.HasField("version") else None
-        if spec.name != self.model_name:
-            wanted = (
-                f"Latest({spec.name})"
-                if version is None
-                else f"Specific({spec.name}, {version})"
-            )
-            raise RequestError(
-                grpc.StatusCode.NOT_FOUND,
-                f"Servable not found for request: {wanted}: this server has the model {self.model_name}",
-            )
-        return version
+    def __init__(self, model: ServedModel) -> None:
+        self.model = model
 
 
 class PredictionServicer(
@@ -114,12 +189,12 @@ class PredictionServicer(
     def Predict(
         self, request: predict_pb2.PredictRequest
     ) -> predict_pb2.PredictResponse:
-        with self.manager.acquire(self._version(request)) as (version, servable):
+        with self.model.acquire(request.model_spec) as (version, servable):
             outputs = servable.predict(
                 request.model_spec.signature_name, request.inputs, request.output_filter
             )
         spec = model_pb2.ModelSpec(
-            name=self.model_name,
+            name=self.model.name,
             signature_name=request.model_spec.signature_name or schema.SERVING_DEFAULT,
         )
         spec.version.value = version
@@ -134,7 +209,6 @@ class PredictionServicer(
     def GetModelMetadata(
         self, request: get_model_metadata_pb2.GetModelMetadataRequest
     ) -> get_model_metadata_pb2.GetModelMetadataResponse:
-        wanted = self._version(request)
         if not request.metadata_field:
             raise invalid(
                 "GetModelMetadataRequest must specify at least one metadata_field"
@@ -144,13 +218,8 @@ class PredictionServicer(
                 raise invalid(
                     f"Metadata field {field} is not supported: ask for {_SIGNATURE_DEF}"
                 )
-        with self.manager.acquire(wanted) as (version, servable):
-            signatures = get_model_metadata_pb2.SignatureDefMap(
-                signature_def=dict(servable.signature_defs)
-            )
-        reply = get_model_metadata_pb2.GetModelMetadataResponse()
-        reply.model_spec.name = self.model_name
-        reply.model_spec.version.value = version
+        spec, signatures = self.model.signatures(request.model_spec)
+        reply = get_model_metadata_pb2.GetModelMetadataResponse(model_spec=spec)
         reply.metadata[_SIGNATURE_DEF].Pack(signatures)
         return reply
 
@@ -162,19 +231,7 @@ class ModelServicer(_Servicer, model_service_pb2_grpc.ModelServiceServicer):
     def GetModelStatus(
         self, request: get_model_status_pb2.GetModelStatusRequest
     ) -> get_model_status_pb2.GetModelStatusResponse:
-        wanted = self._version(request)
-        states = self.manager.states()
-        if wanted is not None and wanted not in states:
-            raise RequestError(
-                grpc.StatusCode.NOT_FOUND,
-                f"Could not find version {wanted} of model {self.model_name}",
-            )
-        reply = get_model_status_pb2.GetModelStatusResponse()
-        for version in reversed(states) if wanted is None else [wanted]:
-            state, code, message = states[version]
-            status = reply.model_version_status.add(version=version, state=state)
-            status.status.error_code, status.status.error_message = code, message
-        return reply
+        return self.model.status(request.model_spec)
 
 
 class BoundServer:
@@ -221,11 +278,12 @@ class BoundServer:
                 ("grpc.max_send_message_length", -1),
             ],
         )
+        model = ServedModel(manager, model_name, counts)
         prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(
-            PredictionServicer(manager, model_name, counts), self._server
+            PredictionServicer(model), self._server
         )
         model_service_pb2_grpc.add_ModelServiceServicer_to_server(
-            ModelServicer(manager, model_name, counts), self._server
+            ModelServicer(model), self._server
         )
         try:
             self.port = self._server.add_insecure_port(
@@ -234,9 +292,8 @@ class BoundServer:
         except RuntimeError:
             self.port = 0
         if not self.port:
-            raise CommandError(
-                f"cannot listen on {host}:{port}: another program uses the port, or it may not be used; "
-                "choose another --port (0 picks a free one)"
+            raise cannot_listen(
+                host, port, "choose another --port (0 picks a free one)"
             )
         self._server.start()
 

@@ -1,6 +1,9 @@
-"""Between `TensorProto` messages, which anybody may have written, and arrays."""
+"""Between `TensorProto` messages or JSON, which anybody may have written, and arrays."""
 
+import base64
+import binascii
 import math
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -11,6 +14,7 @@ from serving.errors import invalid
 MAX_ROWS = 1024  # rows of one request; more are answered in several requests
 # Of one tensor: a shape may promise more values than the message holds.
 _MAX_VALUES = 1 << 22
+_MAX_FLOAT = float(np.finfo(np.float32).max)
 _FIELDS = {  # where a TensorProto keeps values of a dtype, if not in tensor_content
     types_pb2.DT_STRING: "string_val",
     types_pb2.DT_FLOAT: "float_val",
@@ -84,6 +88,108 @@ def write_tensor(array: np.ndarray) -> tensor_pb2.TensorProto:
             string_val=array.ravel().tolist(),
         )
     return tf.make_tensor_proto(array)
+
+
+def read_json(name: str, value: Any, dtype: int) -> tensor_pb2.TensorProto:
+    """Puts a value of parsed JSON into a tensor, which `read_tensor` then checks against the signature.
+
+    Args:
+        name: The input's name, for messages.
+        value: Nested lists of equal length, or a scalar. A string may also be `{"b64": ...}`, for arbitrary bytes.
+        dtype: What the signature wants: DT_STRING, or else numbers.
+
+    Raises:
+        RequestError: INVALID_ARGUMENT: lists of different lengths, or not of this dtype.
+    """
+    shape, values = tensor_shape_pb2.TensorShapeProto(), [value]
+    while any(isinstance(v, list) for v in values):
+        sizes = {len(v) if isinstance(v, list) else None for v in values}
+        if len(sizes) > 1:
+            raise invalid(
+                f"input {name} must be a rectangle: its lists differ in length or depth"
+            )
+        shape.dim.add(size=sizes.pop())
+        values = [element for v in values for element in v]
+    if dtype == types_pb2.DT_STRING:
+        strings = [_json_bytes(name, v) for v in values]
+        return tensor_pb2.TensorProto(
+            dtype=types_pb2.DT_STRING, tensor_shape=shape, string_val=strings
+        )
+    numbers = [_json_float(name, v) for v in values]
+    return tensor_pb2.TensorProto(
+        dtype=types_pb2.DT_FLOAT, tensor_shape=shape, float_val=numbers
+    )
+
+
+def write_json(array: np.ndarray) -> list[Any]:
+    """Nested lists, ready for JSON: float32 in its shortest form, strings as text, or `{"b64": ...}` if not UTF-8."""
+    if array.dtype == object:
+        values = [_json_text(value) for value in array.ravel()]
+        return _nested(values, array.shape)
+    if array.dtype == np.float32:
+        # Each as float64 would show digits that float32 does not have: 0.2 as 0.20000000298023224.
+        return array.astype("U").astype(np.float64).tolist()
+    return array.tolist()
+
+
+def is_json_bytes(value: Any) -> bool:
+    """Whether a value of parsed JSON is `{"b64": ...}`, which stands for a string."""
+    return (
+        isinstance(value, dict)
+        and value.keys() == {"b64"}
+        and isinstance(value["b64"], str)
+    )
+
+
+def _json_bytes(name: str, value: Any) -> bytes:
+    try:
+        if isinstance(value, str):
+            return value.encode()
+        if is_json_bytes(value):
+            return base64.b64decode(value["b64"], validate=True)
+    except UnicodeEncodeError:
+        raise invalid(
+            f"input {name} holds half of a surrogate pair, which is no text"
+        ) from None
+    except (binascii.Error, ValueError):
+        raise invalid(
+            f"input {name} holds a b64 that is no Base64 with its padding"
+        ) from None
+    raise invalid(
+        f"input {name} must be of type DT_STRING, not a JSON {_json_type(value)}"
+    )
+
+
+def _json_float(name: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise invalid(
+            f"input {name} must be of type DT_FLOAT, not a JSON {_json_type(value)}"
+        )
+    if math.isfinite(value) and abs(value) > _MAX_FLOAT:
+        raise invalid(f"input {name} holds {value}, which is too large for DT_FLOAT")
+    return value
+
+
+def _json_type(value: Any) -> str:
+    for kind, name in {bool: "boolean", str: "string", dict: "object"}.items():
+        if isinstance(value, kind):
+            return name
+    return "null" if value is None else "number"
+
+
+def _json_text(value: bytes) -> str | dict[str, str]:
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return {"b64": base64.b64encode(value).decode()}
+
+
+def _nested(values: list[Any], shape: tuple[int, ...]) -> list[Any]:
+    for size in reversed(shape[1:]):
+        rows = math.prod(shape[:-1])
+        values = [values[row * size : (row + 1) * size] for row in range(rows)]
+        shape = shape[:-1]
+    return values
 
 
 def _read_shape(
