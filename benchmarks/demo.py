@@ -174,7 +174,9 @@ def serving(models: Path, name: str) -> Iterator[str]:
     ]
     cli.say(f"\n$ {command('serving.server', *args)}")
     argv = [sys.executable, "-m", "serving.server", *map(str, args)]
-    with subprocess.Popen(argv, stderr=subprocess.PIPE, text=True) as server:
+    with subprocess.Popen(
+        argv, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    ) as server:
         try:
             assert server.stderr is not None
             for line in server.stderr:

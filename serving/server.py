@@ -1,14 +1,23 @@
-"""Serves an exported model over TensorFlow Serving's gRPC API, with the flag names of `tensorflow_model_server`.
+"""Serves an exported model over TensorFlow Serving's gRPC and REST APIs, with `tensorflow_model_server`'s flag names.
 
-    python -m serving.server --model_base_path models/shop --model_name shop --port 8500
+    python -m serving.server --model_base_path models/shop --model_name shop --port 8500 --rest_api_port 8501
 
 Answers `PredictionService.Predict`, `PredictionService.GetModelMetadata` and `ModelService.GetModelStatus` with the
 newest version under the base path that can be loaded, and looks for newer ones while it serves: the new version is
 loaded and warmed before the old one goes, and a broken one is refused with the reason in `GetModelStatus`. To roll
 back, remove the newest version's directory. It listens on all interfaces, as TensorFlow Serving does, unless --host
-says otherwise; there is no encryption and no authentication, so keep the port inside your network.
+says otherwise; there is no encryption and no authentication, so keep the ports inside your network.
 
-Limits: requests of at most 16 MiB and 1,024 rows. Requests that wait longer than their deadline are not computed.
+With --rest_api_port the same model answers JSON over HTTP as well:
+
+    curl localhost:8501/v1/models/shop
+    curl localhost:8501/v1/models/shop/metadata
+    curl localhost:8501/v1/models/shop:predict --data '{"instances": ["red shoe"]}'
+
+As from TensorFlow Serving, a score of minus infinity, which pads a row of too few results, is written -Infinity.
+
+Limits: requests of at most 16 MiB and 1,024 rows. gRPC requests that wait longer than their deadline are not computed.
+A REST client has 10 seconds to send a request, and connections that are idle for longer are closed.
 SIGTERM or SIGINT: takes no more requests, answers the accepted ones for up to 10 seconds, exits with 0 and prints
 how many requests ended with which status code.
 """
@@ -19,6 +28,7 @@ import signal
 import sys
 import threading
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import FrameType
 
@@ -48,6 +58,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         type=_port,
         default=8500,
         help="gRPC port, 0 for a free one (default: 8500)",
+    )
+    parser.add_argument(
+        "--rest_api_port",
+        type=_port,
+        default=0,
+        metavar="PORT",
+        help="HTTP port of the REST API, 0 for no REST API (default: 0)",
     )
     parser.add_argument(
         "--host", default="0.0.0.0", help="address to listen on (default: all, 0.0.0.0)"
@@ -80,6 +97,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         args.model_name,
         host=args.host,
         port=args.port,
+        rest_port=args.rest_api_port,
         poll_seconds=args.file_system_poll_wait_seconds,
         max_workers=args.max_workers,
         stop=stop,
@@ -93,6 +111,7 @@ def serve(
     *,
     host: str,
     port: int,
+    rest_port: int,
     poll_seconds: float,
     max_workers: int,
     stop: threading.Event,
@@ -103,7 +122,8 @@ def serve(
         base_path: Holds the numeric versions.
         model_name: What requests call the model.
         host: Address to listen on.
-        port: Port, or 0 for a free one.
+        port: gRPC port, or 0 for a free one.
+        rest_port: HTTP port, or 0 for no REST API.
         poll_seconds: Between two looks for new versions; not positive: look once.
         max_workers: Requests answered at the same time.
         stop: Set it to stop.
@@ -112,9 +132,10 @@ def serve(
         How many requests ended with which status code.
 
     Raises:
-        CommandError: there is no version that can be loaded, or the port cannot be used.
+        CommandError: there is no version that can be loaded, or a port cannot be used.
     """
     from serving.manager import VersionManager
+    from serving.rest import RestServer
     from serving.service import BoundServer, RequestCounts
 
     manager, counts = VersionManager(base_path, model_name), RequestCounts()
@@ -124,6 +145,20 @@ def serve(
     server = BoundServer(
         manager, model_name, counts, host=host, port=port, max_workers=max_workers
     )
+    servers: list[BoundServer | RestServer] = [server]
+    if rest_port:
+        servers.append(
+            RestServer(
+                manager,
+                model_name,
+                counts,
+                host=host,
+                port=rest_port,
+                max_workers=max_workers,
+            )
+        )
+        # Before the line that others wait for.
+        cli.say(f"REST API on {host}:{rest_port}")
     served = manager.version
     cli.say(f"serving {model_name} version {served} on {host}:{server.port}")
     while not stop.wait(poll_seconds if poll_seconds > 0 else None):
@@ -131,7 +166,8 @@ def serve(
         if manager.version != served:
             served = manager.version
             cli.say(f"serving {model_name} version {served} on {host}:{server.port}")
-    server.stop(GRACE_SECONDS)
+    with ThreadPoolExecutor() as together:
+        list(together.map(lambda server: server.stop(GRACE_SECONDS), servers))
     manager.close()
     return counts.to_dict()
 

@@ -124,8 +124,7 @@ def read_json(name: str, value: Any, dtype: int) -> tensor_pb2.TensorProto:
 def write_json(array: np.ndarray) -> list[Any]:
     """Nested lists, ready for JSON: float32 in its shortest form, strings as text, or `{"b64": ...}` if not UTF-8."""
     if array.dtype == object:
-        values = [_json_text(value) for value in array.ravel()]
-        return _nested(values, array.shape)
+        return np.frompyfunc(_json_text, 1, 1)(array).tolist()
     if array.dtype == np.float32:
         # Each as float64 would show digits that float32 does not have: 0.2 as 0.20000000298023224.
         return array.astype("U").astype(np.float64).tolist()
@@ -182,14 +181,6 @@ def _json_text(value: bytes) -> str | dict[str, str]:
         return value.decode()
     except UnicodeDecodeError:
         return {"b64": base64.b64encode(value).decode()}
-
-
-def _nested(values: list[Any], shape: tuple[int, ...]) -> list[Any]:
-    for size in reversed(shape[1:]):
-        rows = math.prod(shape[:-1])
-        values = [values[row * size : (row + 1) * size] for row in range(rows)]
-        shape = shape[:-1]
-    return values
 
 
 def _read_shape(

@@ -1,0 +1,462 @@
+"""TensorFlow Serving's REST API over the same model: status, metadata and predictions as JSON."""
+
+import io
+import json
+import logging
+import math
+import re
+import socket
+import socketserver
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from http.server import BaseHTTPRequestHandler
+from typing import Any, NamedTuple
+from urllib.parse import unquote
+
+from google.protobuf import json_format
+from google.protobuf.message import Message
+from tensorflow.core.framework import tensor_pb2
+from tensorflow_serving.apis import model_pb2
+
+from serving import tensors
+from serving.errors import RequestError, invalid
+from serving.manager import VersionManager
+from serving.servable import Servable
+from serving.service import (
+    MAX_REQUEST_BYTES,
+    RequestCounts,
+    ServedModel,
+    cannot_listen,
+)
+from tfrs_mmse import schema
+
+MAX_CONNECTIONS = 256  # each holds a thread, and at most one request's bytes
+# For a client to send a request, to begin the next one, to take the reply, or to read why it was refused.
+CLIENT_SECONDS = 10.0
+_PATH = re.compile(
+    r"/v1/models/([^/:]+)(?:/versions/([0-9]{1,18})|/labels/([^/:]+))?(/metadata|:predict)?"
+)
+_LOG = logging.getLogger(__name__)
+
+
+class RestServer:
+    """An HTTP server that listens.
+
+    Attributes:
+        port: The port it listens on.
+    """
+
+    def __init__(
+        self,
+        manager: VersionManager,
+        model_name: str,
+        counts: RequestCounts,
+        *,
+        host: str,
+        port: int,
+        max_workers: int,
+    ) -> None:
+        """Binds and starts.
+
+        Args:
+            manager: Holds the versions.
+            model_name: The only model that is served.
+            counts: Where requests are counted; those that are refused before they name a model are not.
+            host: Address to listen on.
+            port: Port, or 0 for a free one.
+            max_workers: Requests that are answered at the same time; more of them wait.
+
+        Raises:
+            CommandError: the port is in use or may not be used.
+        """
+        model = ServedModel(manager, model_name, counts)
+        try:
+            self._listener = _Listener(model, host, port, max_workers)
+        except OSError as e:
+            raise cannot_listen(
+                host, port, "choose another --rest_api_port (0: no REST API)"
+            ) from e
+        self.port = self._listener.server_address[1]
+        threading.Thread(
+            target=self._listener.serve_forever, args=(0.1,), name="rest", daemon=True
+        ).start()
+
+    def stop(self, grace: float) -> None:
+        """Takes no more requests, and waits up to `grace` seconds until the accepted ones are answered."""
+        self._listener.drain(grace)
+
+
+class _PredictRequest(NamedTuple):
+    """The body of a prediction.
+
+    Attributes:
+        signature_name: Empty for the default.
+        values: Of `instances` or of `inputs`.
+        by_row: Whether they are `instances`.
+    """
+
+    signature_name: str
+    values: Any
+    by_row: bool
+
+
+def answer(
+    model: ServedModel, spec: model_pb2.ModelSpec, verb: str | None, body: bytes
+) -> dict[str, Any]:
+    """Answers one request.
+
+    Args:
+        model: Who answers.
+        spec: The model and version that the path names.
+        verb: `/metadata`, `:predict`, or None for the status.
+        body: JSON, for a prediction.
+
+    Raises:
+        RequestError: with the code that TensorFlow Serving gives.
+    """
+    if verb is None:
+        return _to_dict(model.status(spec))
+    if verb == "/metadata":
+        answering, signatures = model.signatures(spec)
+        return {
+            "model_spec": _to_dict(answering),
+            "metadata": {"signature_def": _to_dict(signatures)},
+        }
+    request = _parse(body)
+    with model.acquire(spec) as (_, servable):
+        inputs = _inputs(request, servable)
+        outputs = servable.predict(request.signature_name, inputs)
+    columns = {name: tensors.write_json(array) for name, array in outputs.items()}
+    if not request.by_row:
+        return {"outputs": _alone(columns)}
+    rows = [
+        dict(zip(columns, row, strict=True))
+        for row in zip(*columns.values(), strict=True)
+    ]
+    return {"predictions": [_alone(row) for row in rows]}
+
+
+def _parse(body: bytes) -> _PredictRequest:
+    try:
+        request = json.loads(
+            body.decode(), parse_int=_parse_number, parse_float=_parse_number
+        )
+    except UnicodeDecodeError:
+        raise invalid("the body is not valid UTF-8") from None
+    except RecursionError:
+        raise invalid("the body is nested too deeply") from None
+    except ValueError as e:
+        raise invalid(f"the body is not valid JSON: {e}") from None
+    if not isinstance(request, dict):
+        raise invalid("the body must be a JSON object with `instances` or `inputs`")
+    signature_name = request.get("signature_name", "")
+    if not isinstance(signature_name, str):
+        raise invalid("signature_name must be a string")
+    if ("instances" in request) == ("inputs" in request):
+        raise invalid("the body must hold either `instances` or `inputs`")
+    if "inputs" in request:
+        return _PredictRequest(signature_name, request["inputs"], by_row=False)
+    instances = request["instances"]
+    if not isinstance(instances, list) or not instances:
+        raise invalid("instances must be a list of at least one row")
+    return _PredictRequest(signature_name, instances, by_row=True)
+
+
+def _parse_number(text: str) -> float:
+    number = float(text)
+    if math.isinf(number):
+        raise ValueError(f"the number {text[:20]}... is too large")
+    return number
+
+
+def _inputs(
+    request: _PredictRequest, servable: Servable
+) -> dict[str, tensor_pb2.TensorProto]:
+    """One tensor for each input that the request names; which of them the signature takes is not checked here."""
+    signature_name = request.signature_name or schema.SERVING_DEFAULT
+    signature = dict(servable.signature_defs).get(signature_name)
+    if signature is None:
+        return {}
+    dtypes = {name: info.dtype for name, info in signature.inputs.items()}
+    columns = _columns(request)
+    if columns is None:
+        if len(dtypes) != 1:
+            raise invalid(
+                f"the signature {signature_name} takes several inputs, so the request must hold objects by input "
+                f"name: {', '.join(sorted(dtypes))}"
+            )
+        columns = dict.fromkeys(dtypes, request.values)
+    return {
+        name: (
+            tensors.read_json(name, value, dtypes[name])
+            if name in dtypes
+            else tensor_pb2.TensorProto()
+        )
+        for name, value in columns.items()
+    }
+
+
+def _columns(request: _PredictRequest) -> Mapping[str, Any] | None:
+    """The values by input name, or None if they have no name."""
+    if not request.by_row:
+        return request.values if _is_named(request.values) else None
+    rows = request.values
+    if not any(_is_named(row) for row in rows):
+        return None
+    for place, row in enumerate(rows):
+        if not _is_named(row) or row.keys() != rows[0].keys():
+            raise invalid(
+                f"instance {place} does not name the same inputs as instance 0"
+            )
+    return {name: [row[name] for row in rows] for name in rows[0]}
+
+
+def _is_named(value: Any) -> bool:
+    return isinstance(value, dict) and not tensors.is_json_bytes(value)
+
+
+def _alone(named: dict[str, Any]) -> Any:
+    """A single output goes without its name."""
+    return next(iter(named.values())) if len(named) == 1 else named
+
+
+def _to_dict(message: Message) -> dict[str, Any]:
+    return json_format.MessageToDict(
+        message,
+        always_print_fields_with_no_presence=True,
+        preserving_proto_field_name=True,
+    )
+
+
+class _Listener(socketserver.ThreadingMixIn, socketserver.TCPServer):
+    """Hands each connection to a thread, and knows which connections wait for a request."""
+
+    daemon_threads = True
+    block_on_close = False
+    allow_reuse_address = True
+    request_queue_size = 128
+
+    def __init__(
+        self, model: ServedModel, host: str, port: int, max_workers: int
+    ) -> None:
+        self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self.model, self.workers = model, threading.Semaphore(max_workers)
+        self.draining = False
+        self._changed = threading.Condition()
+        self._num_connections = 0
+        self._idle: set[socket.socket] = set()
+        super().__init__((host, port), _Handler)
+
+    @contextmanager
+    def idle(self, connection: socket.socket) -> Iterator[None]:
+        """Marks a connection whose request may be waited for in vain; what has arrived can still be read."""
+        with self._changed:
+            self._idle.add(connection)
+            if self.draining:
+                _shut_down(connection, socket.SHUT_RD)
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._idle.discard(connection)
+
+    def drain(self, grace: float) -> None:
+        self.shutdown()
+        self.server_close()
+        with self._changed:
+            self.draining = True
+            for connection in self._idle:
+                _shut_down(connection, socket.SHUT_RD)
+            self._changed.wait_for(lambda: not self._num_connections, grace)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        with self._changed:
+            full = self._num_connections >= MAX_CONNECTIONS
+            self._num_connections += not full
+        if full:
+            _LOG.warning("refused a connection: %d are open", MAX_CONNECTIONS)
+            self.shutdown_request(request)
+        else:
+            super().process_request(request, client_address)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            with self._changed:
+                self._num_connections -= 1
+                self._changed.notify_all()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        # The usual reason is a client that went away.
+        _LOG.debug("a connection broke", exc_info=True)
+
+
+class _Incoming(io.RawIOBase):
+    """What a client sends before a deadline, however slowly it sends it."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection, self._deadline = connection, 0.0
+
+    def allow(self, seconds: float) -> None:
+        """Sets the deadline."""
+        self._deadline = time.monotonic() + seconds
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        left = self._deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        self._connection.settimeout(left)
+        return self._connection.recv_into(buffer)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    """One connection."""
+
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    server: _Listener
+
+    def setup(self) -> None:
+        super().setup()
+        self.rfile.close()
+        self._incoming = _Incoming(self.connection)
+        self.rfile = io.BufferedReader(self._incoming, 1 << 16)
+        self._refused = False
+
+    def handle_one_request(self) -> None:
+        self._incoming.allow(CLIENT_SECONDS)
+        self.close_connection = True
+        with suppress(TimeoutError), self.server.idle(self.connection):
+            self.close_connection = not self.rfile.peek(1)
+        if not self.close_connection:
+            super().handle_one_request()
+
+    def finish(self) -> None:
+        if self._refused:
+            # Closing before the client has sent everything would destroy the reply on its way.
+            _shut_down(self.connection, socket.SHUT_WR)
+            self._incoming.allow(CLIENT_SECONDS)
+            with suppress(OSError):
+                while self.rfile.read1(1 << 16):
+                    pass
+        super().finish()
+
+    def version_string(self) -> str:
+        return "serving.server"
+
+    def log_message(self, format: str, *args: Any) -> None:
+        _LOG.debug(format, *args)
+
+    def send_error(
+        self, code: int, message: str | None = None, explain: str | None = None
+    ) -> None:
+        """Refuses what is no request to the model, and closes the connection, whose next bytes may be anything."""
+        self._refused = True
+        self.close_connection = True
+        self._reply(code, {"error": message or self.responses[code][0]})
+
+    def _answer(self) -> None:
+        body = self._read_body()
+        if body is None:
+            return
+        path = self.path.partition("?")[0]
+        match = _PATH.fullmatch(path)
+        if not match:
+            self._reply(
+                404,
+                {
+                    "error": f"unknown path {path}: known are /v1/models/NAME[/versions/V], the same with /metadata, "
+                    "and the same with :predict"
+                },
+            )
+            return
+        name, version, label, verb = match.groups()
+        method = "POST" if verb == ":predict" else "GET"
+        if self.command != method:
+            message = f"{path} takes {method}, not {self.command}"
+            self._reply(405, {"error": message}, allow=method)
+            return
+        spec = model_pb2.ModelSpec(name=unquote(name))
+        if version:
+            spec.version.value = int(version)
+        elif label:
+            spec.version_label = unquote(label)
+        model = self.server.model
+        try:
+            with self.server.workers, model.answering(f"{method} {path}"):
+                reply = _dump(answer(model, spec, verb, body))
+        except RequestError as e:
+            self._reply(e.http_status, {"error": e.message})
+        else:
+            self._send(200, reply)
+
+    do_GET = do_POST = do_HEAD = do_PUT = do_PATCH = do_DELETE = do_OPTIONS = _answer
+
+    def _read_body(self) -> bytes | None:
+        """The body, or None if there is none that can be read, and the client was told."""
+        lengths = set(self.headers.get_all("Content-Length", []))
+        if "Transfer-Encoding" in self.headers or (
+            self.command == "POST" and not lengths
+        ):
+            self.send_error(411, "send the body with its Content-Length")
+            return None
+        text = lengths.pop() if len(lengths) == 1 else "0" if not lengths else ""
+        if not re.fullmatch("[0-9]{1,18}", text):
+            self.send_error(400, "Content-Length must be one whole number of bytes")
+            return None
+        length = int(text)
+        if length > MAX_REQUEST_BYTES:
+            self.send_error(
+                413,
+                f"the body holds {length} bytes, at most {MAX_REQUEST_BYTES} are taken",
+            )
+            return None
+        self._incoming.allow(CLIENT_SECONDS)
+        try:
+            body = self.rfile.read(length)
+        except TimeoutError:
+            self.send_error(
+                408,
+                f"the body of {length} bytes did not come within {CLIENT_SECONDS:g} seconds",
+            )
+            return None
+        if len(body) < length:
+            self.send_error(
+                400,
+                f"the body ends after {len(body)} bytes, but its Content-Length is {length}",
+            )
+            return None
+        return body
+
+    def _reply(self, status: int, reply: dict[str, Any], *, allow: str = "") -> None:
+        self._send(status, _dump(reply), allow=allow)
+
+    def _send(self, status: int, body: bytes, *, allow: str = "") -> None:
+        self.close_connection |= self.server.draining
+        self.connection.settimeout(CLIENT_SECONDS)
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        if allow:
+            self.send_header("Allow", allow)
+        if self.close_connection:
+            self.send_header("Connection", "close")
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+
+def _dump(reply: dict[str, Any]) -> bytes:
+    # Half a surrogate pair, which only a message can hold, goes back as the escape that it came as.
+    return json.dumps(reply, ensure_ascii=False).encode(errors="backslashreplace")
+
+
+def _shut_down(connection: socket.socket, how: int) -> None:
+    with suppress(OSError):  # the client was faster
+        connection.shutdown(how)
