@@ -11,7 +11,7 @@ import tensorflow as tf
 from beam.accounting import Dropped, count, count_dropped
 from beam.config import PreprocessConfig
 from beam.requests import Request, Slot
-from tfrs_mmse import features
+from tfrs_mmse import text
 from tfrs_mmse.schema import TEST, TRAIN, Level
 
 _BATCH = 1024
@@ -71,9 +71,7 @@ class FoldQueries(beam.PTransform):
 
 
 def _fold(requests: list[Request]) -> Iterator[Request]:
-    folded = features.attribute_key(
-        tf.constant([request.query for request in requests])
-    )
+    folded = text.folded_key(tf.constant([request.query for request in requests]))
     for request, query in zip(requests, folded.numpy(), strict=True):
         yield request._replace(query=query.decode("utf-8"))
 

@@ -14,7 +14,7 @@ from apache_beam.typehints import no_annotations
 from beam.config import PreprocessConfig
 from beam.items import Item
 from beam.shards import write_text
-from tfrs_mmse import features, schema, text
+from tfrs_mmse import schema, text
 from tfrs_mmse.schema import GrainKind
 
 _BATCH = 1024
@@ -66,7 +66,7 @@ def count_attributes(
         else:
             keys = [
                 key.decode("utf-8")
-                for key in features.attribute_key(tf.constant(values)).numpy()
+                for key in text.folded_key(tf.constant(values)).numpy()
                 if key
             ]
         for key, number in Counter(keys).items():

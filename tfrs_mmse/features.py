@@ -105,7 +105,7 @@ class Featurizer(tf.Module):
 
     def _lookup_attribute(self, grain: schema.Grain, values: tf.Tensor) -> tf.Tensor:
         if grain.kind is schema.GrainKind.CATEGORICAL:
-            return self._tables[grain.name].lookup(attribute_key(values))
+            return self._tables[grain.name].lookup(text.folded_key(values))
         buckets = (
             tf.searchsorted(
                 self._boundaries[grain.name], values, side="right", out_type=tf.int64
@@ -113,10 +113,3 @@ class Featurizer(tf.Module):
             + 1
         )
         return tf.where(tf.math.is_nan(values), tf.zeros_like(buckets), buckets)
-
-
-def attribute_key(values: tf.Tensor) -> tf.Tensor:
-    """The vocabulary key of categorical values: folded, with white space trimmed and squeezed. [B] -> [B] strings."""
-    return tf.strings.strip(
-        tf.strings.regex_replace(text.fold(values), r"[\p{Z}\p{C}]+", " ")
-    )

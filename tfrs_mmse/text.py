@@ -45,6 +45,18 @@ def fold(text: tf.Tensor) -> tf.Tensor:
     return tf_text.normalize_utf8(text, "NFKC")
 
 
+def folded_key(text: tf.Tensor) -> tf.Tensor:
+    """Folds and squeezes white space: two queries, or two names of a category, with one key are the same.
+
+    Args:
+        text: [...] strings of valid UTF-8.
+
+    Returns:
+        [...] strings.
+    """
+    return tf.strings.strip(tf.strings.regex_replace(fold(text), r"[\p{Z}\p{C}]+", " "))
+
+
 def words(folded: tf.Tensor, *, max_words: int) -> tf.RaggedTensor:
     """Splits folded text into runs of letters, digits and marks; Chinese and Japanese into single characters.
 

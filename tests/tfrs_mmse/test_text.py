@@ -54,6 +54,12 @@ def test_decomposed_and_composed_letters_fold_alike():
     assert fold("e\u0301 и\u0306 か\u3099") == fold("\u00e9 й が")
 
 
+def test_queries_that_differ_in_white_space_and_case_have_one_key() -> None:
+    raw = ["  Ação\u00a0 JÁ\t", "acao ja", "acao\u2028ja", "acaoja"]
+    keys = [key.decode() for key in text.folded_key(tf.constant(raw)).numpy()]
+    assert keys == ["acao ja", "acao ja", "acao ja", "acaoja"]
+
+
 def test_words_are_runs_of_letters_and_digits():
     assert words("T-shirt 100% algodão, 2x50ml") == [
         "t",
