@@ -174,10 +174,10 @@ def _parse_number(text: str) -> float:
 def _inputs(
     request: _PredictRequest, servable: Servable
 ) -> dict[str, tensor_pb2.TensorProto]:
-    """One tensor for each input that the request names; which of them the signature takes is not checked here."""
+    """One tensor for each input that the request names; `Servable.predict` checks which of them there should be."""
     signature_name = request.signature_name or schema.SERVING_DEFAULT
     signature = dict(servable.signature_defs).get(signature_name)
-    if signature is None:
+    if signature is None or not signature.inputs:
         return {}
     dtypes = {name: info.dtype for name, info in signature.inputs.items()}
     columns = _columns(request)
@@ -202,15 +202,16 @@ def _columns(request: _PredictRequest) -> Mapping[str, Any] | None:
     """The values by input name, or None if they have no name."""
     if not request.by_row:
         return request.values if _is_named(request.values) else None
-    rows = request.values
-    if not any(_is_named(row) for row in rows):
-        return None
-    for place, row in enumerate(rows):
-        if not _is_named(row) or row.keys() != rows[0].keys():
+    first, *others = request.values
+    keys = first.keys() if _is_named(first) else None
+    for place, row in enumerate(others, start=1):
+        if (row.keys() if _is_named(row) else None) != keys:
             raise invalid(
-                f"instance {place} does not name the same inputs as instance 0"
+                f"instance {place} differs from instance 0: each must be an object of the same input names, or none"
             )
-    return {name: [row[name] for row in rows] for name in rows[0]}
+    if keys is None:
+        return None
+    return {name: [row[name] for row in request.values] for name in keys}
 
 
 def _is_named(value: Any) -> bool:
@@ -276,7 +277,8 @@ class _Listener(socketserver.ThreadingMixIn, socketserver.TCPServer):
             full = self._num_connections >= MAX_CONNECTIONS
             self._num_connections += not full
         if full:
-            _LOG.warning("refused a connection: %d are open", MAX_CONNECTIONS)
+            with suppress(OSError):
+                request.sendall(_full_reply())
             self.shutdown_request(request)
         else:
             super().process_request(request, client_address)
@@ -320,7 +322,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
+    # What a line that is no request gets: otherwise it would be a body without a status line.
+    default_request_version = "HTTP/1.0"
     server: _Listener
+    rfile: io.BufferedReader
 
     def setup(self) -> None:
         super().setup()
@@ -455,6 +460,15 @@ class _Handler(BaseHTTPRequestHandler):
 def _dump(reply: dict[str, Any]) -> bytes:
     # Half a surrogate pair, which only a message can hold, goes back as the escape that it came as.
     return json.dumps(reply, ensure_ascii=False).encode(errors="backslashreplace")
+
+
+def _full_reply() -> bytes:
+    body = _dump({"error": "too many connections are open: try again later"})
+    head = (
+        "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\n"
+        f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+    )
+    return head.encode() + body
 
 
 def _shut_down(connection: socket.socket, how: int) -> None:
