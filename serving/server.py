@@ -136,7 +136,8 @@ def serve(
     """
     from serving.manager import VersionManager
     from serving.rest import RestServer
-    from serving.service import BoundServer, RequestCounts
+    from serving.served_model import RequestCounts
+    from serving.service import BoundServer
 
     manager, counts = VersionManager(base_path, model_name), RequestCounts()
     manager.refresh()

@@ -20,7 +20,8 @@ from serving.config import ExportConfig
 from serving.exporter import export_model
 from serving.manager import VersionManager
 from serving.servable import Servable
-from serving.service import BoundServer, RequestCounts
+from serving.served_model import RequestCounts
+from serving.service import BoundServer
 from serving.verify import answer
 from tfrs_mmse import schema
 from tfrs_mmse.config import TrainConfig

@@ -23,8 +23,8 @@ from serving import rest, tensors
 from serving.errors import RequestError
 from serving.manager import VersionManager
 from serving.rest import RestServer
+from serving.served_model import RequestCounts
 from serving.server import main
-from serving.service import RequestCounts
 from tfrs_mmse.cli import CommandError
 
 SHOP = "/v1/models/shop"

@@ -12,7 +12,8 @@ import tensorflow as tf
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
 from serving.manager import VersionManager
-from serving.service import BoundServer, RequestCounts
+from serving.served_model import RequestCounts
+from serving.service import BoundServer
 
 
 class SlowServable:
