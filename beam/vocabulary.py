@@ -1,5 +1,6 @@
 """Vocabularies: which tokens and attribute values get ids, counted over the catalogue and the train queries."""
 
+import functools
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -194,7 +195,10 @@ class CountTokens(beam.PTransform):
             | "Text" >> beam.Map(self._text_fn).with_output_types(str)
             | "Batch"
             >> beam.BatchElements(min_batch_size=_BATCH, max_batch_size=_BATCH)
-            | "Count" >> beam.ParDo(_CountTokensFn(self._max_words))
+            | "Count"
+            >> beam.ParDo(
+                _CountFn(functools.partial(count_tokens, max_words=self._max_words))
+            )
         )
 
 
@@ -212,21 +216,29 @@ class CountAttributes(beam.PTransform):
             items
             | "Batch"
             >> beam.BatchElements(min_batch_size=_BATCH, max_batch_size=_BATCH)
-            | "Count" >> beam.ParDo(_CountAttributesFn(self._kinds))
+            | "Count"
+            >> beam.ParDo(_CountFn(functools.partial(_count_items, kinds=self._kinds)))
         )
+
+
+def _count_items(
+    items: Sequence[Item], kinds: Mapping[str, GrainKind]
+) -> Counter[Entry]:
+    return count_attributes([item.attributes for item in items], kinds)
 
 
 class _CountFn(beam.DoFn):
     """Adds up the counts of a bundle's batches before it sends them on."""
 
+    def __init__(self, count_fn: Callable[[list[Any]], Counter[Entry]]) -> None:
+        super().__init__()
+        self._count_fn = count_fn
+
     def start_bundle(self) -> None:
         self._counts: Counter[Entry] = Counter()
 
-    def count(self, batch: list[Any]) -> Counter[Entry]:
-        raise NotImplementedError
-
     def process(self, batch: list[Any]) -> Iterator[tuple[Entry, int]]:
-        self._counts.update(self.count(batch))
+        self._counts.update(self._count_fn(batch))
         if len(self._counts) > _MAX_COUNTS:
             yield from self._counts.items()
             self._counts.clear()
@@ -234,24 +246,6 @@ class _CountFn(beam.DoFn):
     def finish_bundle(self) -> Iterator[Any]:
         for counted in self._counts.items():
             yield GlobalWindows.windowed_value(counted)
-
-
-class _CountTokensFn(_CountFn):
-    def __init__(self, max_words: int) -> None:
-        super().__init__()
-        self._max_words = max_words
-
-    def count(self, batch: list[str]) -> Counter[Entry]:
-        return count_tokens(batch, max_words=self._max_words)
-
-
-class _CountAttributesFn(_CountFn):
-    def __init__(self, kinds: Mapping[str, GrainKind]) -> None:
-        super().__init__()
-        self._kinds = dict(kinds)
-
-    def count(self, batch: list[Item]) -> Counter[Entry]:
-        return count_attributes([item.attributes for item in batch], self._kinds)
 
 
 class WriteVocabularies(beam.PTransform):
