@@ -237,7 +237,7 @@ def _build_index(
     index = ScannIndex(
         corpus.embedding, scann_settings(len(corpus.item_id), config.k), k=config.k
     )
-    if index.settings.num_leaves:
+    if index.settings.num_reorder:
         tuning = Reference(
             embed_queries(trained, queries.tuning), corpus.embedding, corpus.item_id
         )

@@ -106,9 +106,10 @@ class ScannSettings:
     """How ScaNN partitions and scores.
 
     Attributes:
-        num_leaves: Partitions of the catalogue; 0 scores every item (ScaNN's brute force) and leaves the rest unused.
+        num_leaves: Partitions of the catalogue; 0 looks at every item.
         leaves_to_search: Partitions looked at for a query. More: better recall, more time.
-        num_reorder: Candidates scored anew with full precision. More: better recall, more time.
+        num_reorder: Candidates scored anew with full precision. More: better recall, more time. 0 scores every item
+            with full precision (ScaNN's brute force), and leaves the rest unused.
         dimensions_per_block: Dimensions that share one quantisation code. More: less memory, worse recall.
         anisotropic_threshold: Cosine above which the error along the vector counts more in the quantisation.
     """
@@ -120,26 +121,26 @@ class ScannSettings:
     anisotropic_threshold: float = 0.2
 
 
-# Below this, ScaNN's own guidance is brute force: a tree costs recall and saves no time.
+# ScaNN's own guidance (docs/algorithms.md there): below the one score every item as it is, below the other every item
+# by its quantised form. A tree saves no time there, and with our embeddings, which are unit vectors of several grains
+# side by side, it costs more recall than quantisation does.
 BRUTE_FORCE_BELOW = 20_000
+TREE_FROM = 100_000
 
 
-def scann_settings(
-    num_items: int, k: int, *, brute_force_below: int = BRUTE_FORCE_BELOW
-) -> ScannSettings:
+def scann_settings(num_items: int, k: int) -> ScannSettings:
     """Settings by size of the catalogue: sqrt(N) leaves, a tenth of them searched, four candidates for each result.
 
     Args:
         num_items: Items in the catalogue.
         k: Results per query.
-        brute_force_below: Catalogues with fewer items get no tree.
     """
-    if num_items < brute_force_below:
+    if num_items < BRUTE_FORCE_BELOW:
         return ScannSettings(num_leaves=0, leaves_to_search=0, num_reorder=0)
-    num_leaves = max(1, round(math.sqrt(num_items)))
+    num_leaves = round(math.sqrt(num_items)) if num_items >= TREE_FROM else 0
     return ScannSettings(
         num_leaves=num_leaves,
-        leaves_to_search=max(1, num_leaves // 10),
+        leaves_to_search=num_leaves // 10,
         num_reorder=min(num_items, max(4 * k, 100)),
     )
 
@@ -168,17 +169,15 @@ class ScannIndex(tf.Module):
         scann_ops = import_scann()
         builder = scann_ops.builder(embedding, min(k, len(embedding)), "dot_product")
         if settings.num_leaves:
-            builder = (
-                builder.tree(
-                    num_leaves=settings.num_leaves,
-                    num_leaves_to_search=settings.leaves_to_search,
-                )
-                .score_ah(
-                    settings.dimensions_per_block,
-                    anisotropic_quantization_threshold=settings.anisotropic_threshold,
-                )
-                .reorder(settings.num_reorder)
+            builder = builder.tree(
+                num_leaves=settings.num_leaves,
+                num_leaves_to_search=settings.leaves_to_search,
             )
+        if settings.num_reorder:
+            builder = builder.score_ah(
+                settings.dimensions_per_block,
+                anisotropic_quantization_threshold=settings.anisotropic_threshold,
+            ).reorder(settings.num_reorder)
         else:
             builder = builder.score_brute_force()
         searcher = builder.build()
@@ -199,7 +198,7 @@ class ScannIndex(tf.Module):
             self._handle(),
             tf.concat([query, filler], axis=0),
             num,
-            self.settings.num_reorder + extra if self.settings.num_leaves else -1,
+            self.settings.num_reorder + extra if self.settings.num_reorder else -1,
             self.settings.leaves_to_search if self.settings.num_leaves else -1,
             False,
         )

@@ -134,6 +134,8 @@ def serve(
     Raises:
         CommandError: there is no version that can be loaded, or a port cannot be used.
     """
+    # gRPC would log a port in use in lines of its own, before our sentence.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     from serving.manager import VersionManager
     from serving.rest import RestServer
     from serving.served_model import RequestCounts

@@ -35,22 +35,12 @@ def tune(
 
 
 def candidates(settings: ScannSettings, num_items: int) -> Iterator[ScannSettings]:
-    """Settings from little work to much: a 50th of the leaves and more, up to all of them, with more to reorder."""
-    if not settings.num_leaves:
+    """Settings from little work to much: more of the leaves, up to all of them, then more candidates to reorder."""
+    if not settings.num_reorder:
         yield settings
         return
-    for share, factor in (
-        (50, 1),
-        (30, 1),
-        (20, 1),
-        (14, 1),
-        (10, 1),
-        (7, 1),
-        (5, 2),
-        (3, 2),
-        (2, 4),
-        (1, 8),
-    ):
+    shares = (50, 30, 20, 14, 10, 7, 5, 3, 2, 1) if settings.num_leaves else (1,)
+    for share, factor in [*((share, 1) for share in shares), (1, 2), (1, 4), (1, 8)]:
         yield dataclasses.replace(
             settings,
             leaves_to_search=-(-settings.num_leaves // share),

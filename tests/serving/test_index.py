@@ -75,14 +75,16 @@ def _clustered(num_items: int, num_queries: int) -> Reference:
 
 @pytest.mark.parametrize(
     ("leaves_to_search", "num_reorder", "minimum"),
-    [(3, 100, 0.6), (15, 200, 0.95), (71, 2000, 0.999)],
+    [(3, 100, 0.6), (15, 200, 0.95), (71, 2000, 0.999), (0, 200, 0.98)],
 )
 def test_scann_reaches_the_recall_of_its_settings(
     leaves_to_search: int, num_reorder: int, minimum: float
 ) -> None:
     reference = _clustered(5000, 100)
     settings = ScannSettings(
-        num_leaves=71, leaves_to_search=leaves_to_search, num_reorder=num_reorder
+        num_leaves=71 if leaves_to_search else 0,
+        leaves_to_search=leaves_to_search,
+        num_reorder=num_reorder,
     )
     found = ScannIndex(reference.item, settings, k=20).search(
         tf.constant(reference.query), 20
@@ -157,7 +159,13 @@ def test_two_scann_indexes_in_one_process_do_not_share_their_items(
 
 @pytest.mark.parametrize(
     ("num_items", "leaves", "searched", "reorder"),
-    [(19_999, 0, 0, 0), (20_000, 141, 14, 400), (1_000_000, 1000, 100, 400)],
+    [
+        (19_999, 0, 0, 0),
+        (20_000, 0, 0, 400),
+        (99_999, 0, 0, 400),
+        (100_000, 316, 31, 400),
+        (1_000_000, 1000, 100, 400),
+    ],
 )
 def test_leaves_go_with_the_square_root_of_the_catalogue(
     num_items: int, leaves: int, searched: int, reorder: int
@@ -188,4 +196,6 @@ def test_tuning_ends_with_a_search_of_everything() -> None:
         ScannSettings(num_leaves=141, leaves_to_search=14, num_reorder=400), 20_000
     )
     assert (last.leaves_to_search, last.num_reorder) == (141, 3200)
+    flat = ScannSettings(num_leaves=0, leaves_to_search=0, num_reorder=400)
+    assert [s.num_reorder for s in candidates(flat, 1000)] == [400, 800, 1000, 1000]
     assert list(candidates(BRUTE_FORCE, 10)) == [BRUTE_FORCE]
