@@ -1,4 +1,4 @@
-"""What a server answers from a `VersionManager`, and TensorFlow Serving's gRPC services over it."""
+"""TensorFlow Serving's gRPC services over a `ServedModel`, and the server that listens for them."""
 
 import functools
 from collections.abc import Callable

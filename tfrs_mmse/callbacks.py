@@ -64,15 +64,11 @@ class EndOfEpoch(tf.keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Keras counts from 0 here; people count from 1."""
         weights = self.model.query_tower.fusion_weights_by_grain()
+        # TFRS logs its own sums as well, of the last batch only; ours are means of the epoch.
         values = {
             name: float(value)
             for name, value in (logs or {}).items()
-            if name.endswith("_loss")
-        }
-        values = {
-            k: v
-            for k, v in values.items()
-            if k not in ("total_loss", "regularization_loss")
+            if name in ("retrieval_loss", "ranking_loss")
         }
         if not all(math.isfinite(value) for value in values.values()):
             raise CommandError(

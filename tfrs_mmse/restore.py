@@ -60,7 +60,7 @@ def load_trained(data: Path, model_dir: Path) -> Trained:
 
 
 def read_run(model_dir: Path) -> dict[str, Any]:
-    """What `save_run` wrote.
+    """What a model directory says of itself, as `run_description` made it.
 
     Raises:
         CommandError: there is none, or it is of another format version.
