@@ -36,6 +36,10 @@ def training_batches(
         batch_size=config.batch_size,
         seed=config.seed,
         epochs=epochs,
+    ).map(
+        lambda requests: chosen_levels(
+            requests, unclicked=config.unclicked, ordered_level=config.ordered_level
+        )
     )
     if config.uniform_negatives == 0:
         batches = requests.map(make_batch, num_parallel_calls=2)
@@ -50,6 +54,35 @@ def training_batches(
         pairs = tf.data.Dataset.zip((requests, random_items))
         batches = pairs.map(make_batch, num_parallel_calls=2)
     return batches.prefetch(4)
+
+
+def chosen_levels(
+    requests: Requests, *, unclicked: bool, ordered_level: bool
+) -> Requests:
+    """The requests as a run without some level sees them.
+
+    Args:
+        requests: As the records have them.
+        unclicked: Whether unclicked items stay; a request that had no others is left without items.
+        ordered_level: Whether ordered items stay above clicked ones, or become clicked.
+    """
+    if not ordered_level:
+        clicked = tf.constant(schema.Level.CLICKED, requests.level.dtype)
+        requests = requests._replace(level=tf.minimum(requests.level, clicked))
+    if unclicked:
+        return requests
+    keep = requests.level != schema.Level.UNCLICKED
+    items = requests.items
+    return requests._replace(
+        items=Items(
+            key=tf.boolean_mask(items.key, keep),
+            ids={g: tf.ragged.boolean_mask(i, keep) for g, i in items.ids.items()},
+            log_probability=tf.boolean_mask(items.log_probability, keep),
+        ),
+        request=tf.boolean_mask(requests.request, keep),
+        level=tf.boolean_mask(requests.level, keep),
+        position=tf.boolean_mask(requests.position, keep),
+    )
 
 
 def make_batch(requests: Requests, random_items: Items | None = None) -> Batch:

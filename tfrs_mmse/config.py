@@ -1,38 +1,88 @@
-"""The training config: one frozen dataclass, its presets, and `key=value` overrides."""
+"""The training config: one frozen dataclass, and `key=value` overrides."""
 
 import dataclasses
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Self
 
 from tfrs_mmse import schema
 from tfrs_mmse.cli import CommandError
 
-FUSIONS = ("post", "early")
+# The values that a field of text can take.
+SOFTMAX_LOSSES = ("softmax", "multi_positive_softmax", "mixed_softmax")
+CHOICES = {
+    "fusion": ("post", "early"),
+    "retrieval_loss": (*SOFTMAX_LOSSES, "hinge", "three_part_hinge"),
+    "ranking_loss": ("logistic", "hinge", "listwise"),
+}
+ATTRIBUTES = "attributes"  # in `grains`: all attribute grains
+_POSITIVE = (
+    "embedding_dim",
+    "attribute_dim",
+    "batch_size",
+    "epochs",
+    "temperature",
+    "mixed_negatives",
+    "ranking_temperature",
+    "learning_rate",
+    "initial_scale",
+)
+_NOT_NEGATIVE = (
+    "seed",
+    "clicked_weight",
+    "ordered_weight",
+    "margin",
+    "uniform_negatives",
+    "hardest_negatives",
+    "ranking_weight",
+    "ranking_margin",
+    "unclicked_position_exponent",
+)
+_SHARES = ("mixing", "hardest_weight", "hardest_warmup", "ranking_warmup")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainConfig:
     """Everything that decides the outcome of one training run, and nothing that belongs to a machine.
 
+    docs/losses.md says which loss suits which data.
+
     Attributes:
         preset: The preset that the other values started from; names the system in reports.
         seed: Of initial values, data order and random negatives.
-        grains: Comma-separated names of the grains to use; empty means all that the data has.
+        grains: Comma-separated names of the grains to use; empty means all that the data has. With a minus before each
+            name, all but these. `attributes` stands for all attribute grains.
         embedding_dim: Dimensions of each text grain.
         attribute_dim: Dimensions of each attribute grain.
         fusion: `post`: similarities are taken grain by grain and then fused. `early`: the grains are fused into one
             vector in each tower.
-        temperature: Of the retrieval loss; smaller is sharper.
+        unclicked: Whether items that were shown and not clicked take part; if not, they are left out of the batches
+            altogether. The log-Q correction is approximate then: items' shares are counted with them.
+        ordered_level: Whether an order is a level above a click; if not, it counts as a click everywhere.
+        retrieval_loss: `softmax`, `multi_positive_softmax`, `mixed_softmax`, `hinge` or `three_part_hinge`.
+        temperature: Of the softmax retrieval losses; smaller is sharper.
+        adaptive_temperature: Whether a softmax loss takes its temperature from the batch, instead of `temperature`.
+        margin: Of the retrieval loss `hinge`, in units of the score.
+        mixed_negatives: Of the retrieval loss `mixed_softmax`: mixed negatives of each positive.
+        mixing: Of the retrieval loss `mixed_softmax`: the positive's share in a mixed negative is uniform up to this.
         clicked_weight: Weight of a clicked positive in the retrieval loss.
         ordered_weight: Weight of an ordered positive in the retrieval loss.
         uniform_negatives: Items drawn uniformly from the catalogue for each step, as negatives of every query.
+        hardest_negatives: How many of its negatives, the hardest, a query meets in the part of the retrieval loss that
+            `hardest_weight` weighs; 0 for no such part.
+        hardest_weight: Share of the hardest negatives' part in the retrieval loss at the end of training, from 0 to 1;
+            the rest is the loss over all negatives.
+        hardest_warmup: Share of training during which `hardest_weight` rises linearly from 0.
         log_q: Whether the retrieval loss corrects for how often each negative is drawn.
         mask_positives: Whether items that the query is known to have clicked or ordered elsewhere are no negatives.
+        ranking_loss: `logistic`, `hinge` or `listwise`.
         ranking_weight: Weight of the ranking loss at the end of training; 0 switches it off.
-        ranking_temperature: Of the ranking loss; smaller is sharper.
+        ranking_temperature: Of the ranking losses `logistic` and `listwise`; smaller is sharper.
+        ranking_margin: Of the ranking loss `hinge`, in units of the score.
         ranking_warmup: Share of training during which the ranking loss's weight rises linearly from 0: easy negatives
             first.
+        unclicked_position_exponent: How fast an unclicked item's weight in the ranking loss falls with its distance
+            below the last click; 0 weighs all alike.
         batch_size: Requests per step.
         epochs: Passes over the training requests.
         learning_rate: Of Adagrad.
@@ -45,15 +95,28 @@ class TrainConfig:
     embedding_dim: int = 128
     attribute_dim: int = 32
     fusion: str = "post"
+    unclicked: bool = True
+    ordered_level: bool = True
+    retrieval_loss: str = "softmax"
     temperature: float = 0.05
+    adaptive_temperature: bool = False
+    margin: float = 0.1
+    mixed_negatives: int = 8
+    mixing: float = 0.5
     clicked_weight: float = 1.0
     ordered_weight: float = 2.0
     uniform_negatives: int = 1024
+    hardest_negatives: int = 0
+    hardest_weight: float = 1.0
+    hardest_warmup: float = 0.0
     log_q: bool = True
     mask_positives: bool = True
+    ranking_loss: str = "logistic"
     ranking_weight: float = 0.1
     ranking_temperature: float = 0.1
+    ranking_margin: float = 0.1
     ranking_warmup: float = 0.5
+    unclicked_position_exponent: float = 0.0
     batch_size: int = 1024
     epochs: int = 12
     learning_rate: float = 0.1
@@ -67,27 +130,21 @@ class TrainConfig:
                 raise CommandError(
                     f"config field {field.name} must be {expected}, got {value!r}"
                 )
-        for name in (
-            "embedding_dim",
-            "attribute_dim",
-            "batch_size",
-            "epochs",
-            "temperature",
-            "ranking_temperature",
-        ):
+        for name in _POSITIVE:
             self._require(name, getattr(self, name) > 0, "positive")
-        for name in ("learning_rate", "initial_scale"):
-            self._require(name, getattr(self, name) > 0, "positive")
-        for name in (
-            "uniform_negatives",
-            "ranking_weight",
-            "clicked_weight",
-            "ordered_weight",
-            "seed",
-        ):
+        for name in _NOT_NEGATIVE:
             self._require(name, getattr(self, name) >= 0, "at least 0")
-        self._require("ranking_warmup", 0 <= self.ranking_warmup <= 1, "from 0 to 1")
-        self._require("fusion", self.fusion in FUSIONS, f"one of {', '.join(FUSIONS)}")
+        for name in _SHARES:
+            self._require(name, 0 <= getattr(self, name) <= 1, "from 0 to 1")
+        for name, choices in CHOICES.items():
+            wanted = f"one of {', '.join(choices)}"
+            self._require(name, getattr(self, name) in choices, wanted)
+        if self.adaptive_temperature and self.retrieval_loss not in SOFTMAX_LOSSES:
+            raise CommandError(
+                f"config field adaptive_temperature needs a retrieval_loss with a temperature, one of "
+                f"{', '.join(SOFTMAX_LOSSES)}, got {self.retrieval_loss!r}"
+            )
+        self._named_grains()
 
     def _require(self, name: str, holds: bool, wanted: str) -> None:
         if not holds:
@@ -95,21 +152,41 @@ class TrainConfig:
                 f"config field {name} must be {wanted}, got {getattr(self, name)!r}"
             )
 
+    def _named_grains(self) -> tuple[bool, list[str]]:
+        """Whether the names in `grains` are of those to leave out, and the names."""
+        names = [name.strip() for name in self.grains.split(",") if name.strip()]
+        minus = [name.startswith("-") for name in names]
+        if any(minus) and not all(minus):
+            raise CommandError(
+                "config field grains must name the grains to use, or with a minus those to leave out, not both, "
+                f"got {self.grains!r}"
+            )
+        return any(minus), [name.removeprefix("-").strip() for name in names]
+
     def chosen_grains(self, spec: schema.FeatureSpec) -> tuple[schema.Grain, ...]:
-        """The grains of the data that this run uses, in the data's order."""
-        if not self.grains:
+        """The grains of the data that this run uses, in the data's order.
+
+        Raises:
+            CommandError: the data lacks a grain that is named, or no text grain is left.
+        """
+        without, named = self._named_grains()
+        if not named:
             return spec.grains
-        wanted = [name.strip() for name in self.grains.split(",")]
         names = [g.name for g in spec.grains]
-        if unknown := [name for name in wanted if name not in names]:
+        attributes = {g.name for g in spec.attribute_grains}
+        known = {*names, ATTRIBUTES} if attributes else set(names)
+        if unknown := [name for name in named if name not in known]:
             raise CommandError(
                 f"config field grains names {', '.join(unknown)}, but the data has {', '.join(names)}"
             )
-        if not any(g.name in wanted for g in spec.text_grains):
+        listed = {*named, *(attributes if ATTRIBUTES in named else ())}
+        chosen = tuple(g for g in spec.grains if (g.name in listed) != without)
+        if not any(g.kind is schema.GrainKind.TEXT for g in chosen):
             raise CommandError(
-                f"config field grains must name a text grain, one of {', '.join(schema.TEXT_GRAINS)}"
+                f"config field grains must leave a text grain, one of {', '.join(schema.TEXT_GRAINS)}, "
+                f"got {self.grains!r}"
             )
-        return tuple(g for g in spec.grains if g.name in wanted)
+        return chosen
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
@@ -151,34 +228,3 @@ class TrainConfig:
             except ValueError:
                 values[key] = text  # refused with the field's name and type
         return self.from_dict(values)
-
-
-def mmse() -> TrainConfig:
-    """Our reading of MMSE (arXiv 2303.11009).
-
-    All grains, fused after the similarity; ordered and clicked items as positives of a sampled softmax, against
-    in-batch and uniform random items; ordered > clicked > unclicked by a pairwise ranking loss inside each request.
-    """
-    return TrainConfig()
-
-
-def two_tower() -> TrainConfig:
-    """The plain two-tower model of the TensorFlow Recommenders retrieval tutorial, as a baseline.
-
-    Every click is a positive of equal weight, an order is no more than a click; the only negatives are the other
-    items of the batch, without correction for how often they are drawn; features are fused early, into one vector in
-    each tower. Deviations, which make it stronger: it reads the same grains, its vectors are of unit length with the
-    same temperature, and an item that stands in several requests of a batch is one negative, not several.
-    """
-    return TrainConfig(
-        preset="two_tower",
-        fusion="early",
-        ordered_weight=1.0,
-        uniform_negatives=0,
-        log_q=False,
-        mask_positives=False,
-        ranking_weight=0.0,
-    )
-
-
-PRESETS: dict[str, Callable[[], TrainConfig]] = {"mmse": mmse, "two_tower": two_tower}

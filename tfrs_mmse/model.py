@@ -7,6 +7,7 @@ from tfrs_mmse import schema
 from tfrs_mmse.batches import Batch
 from tfrs_mmse.config import TrainConfig
 from tfrs_mmse.records import Ids
+from tfrs_mmse.schedules import linear_rise
 from tfrs_mmse.tasks import LevelRanking, LevelRetrieval
 from tfrs_mmse.towers import ItemTower, QueryTower, TokenEmbedding
 
@@ -50,6 +51,8 @@ class TwoTowerModel(tfrs.Model):
         self._num_steps = num_steps
         self.retrieval_loss = tf.keras.metrics.Mean("retrieval_loss")
         self.ranking_loss = tf.keras.metrics.Mean("ranking_loss")
+        if config.hardest_negatives > 0:
+            self.hardest_loss = tf.keras.metrics.Mean("hardest_loss")
 
     def query_embedding(self, ids: Ids) -> tf.Tensor:
         """[B, D] float32 from the ids of B queries."""
@@ -60,22 +63,29 @@ class TwoTowerModel(tfrs.Model):
         return self.item_tower(ids)
 
     def compute_loss(self, inputs: Batch, training: bool = False) -> tf.Tensor:
-        """L = L_retrieval + lambda L_ranking."""
+        """L = (1 - eta(t)) L_retrieval + eta(t) L_hardest + lambda(t) L_ranking."""
+        config = self._config
         query = self.query_tower(inputs.requests.query_ids)
         candidate = self.item_tower(inputs.candidates.ids)
 
-        loss = self.retrieval(query, candidate, inputs)
+        loss, hardest = self.retrieval(query, candidate, inputs)
         self.retrieval_loss.update_state(loss)
-        if self._config.ranking_weight > 0:
+        if hardest is not None:
+            self.hardest_loss.update_state(hardest)
+            weight = self._risen(config.hardest_weight, config.hardest_warmup)
+            loss = (1 - weight) * loss + weight * hardest
+        if config.ranking_weight > 0:
             ranking = self.ranking(query, candidate, inputs)
             self.ranking_loss.update_state(ranking)
-            loss += self._ranking_weight() * ranking
+            weight = self._risen(config.ranking_weight, config.ranking_warmup)
+            loss += weight * ranking
         return loss
 
-    def _ranking_weight(self) -> tf.Tensor:
-        """lambda(t): rises linearly from 0 during the warm-up, so that training starts with the easy negatives."""
-        warmup_steps = self._config.ranking_warmup * (self._num_steps or 0)
-        if warmup_steps == 0:
-            return tf.constant(self._config.ranking_weight)
-        progress = tf.cast(self.optimizer.iterations, tf.float32) / warmup_steps
-        return self._config.ranking_weight * tf.minimum(progress, 1.0)
+    def _risen(self, final: float, share: float) -> tf.Tensor:
+        """A weight at this step, so that training starts with the easy negatives."""
+        return linear_rise(
+            final,
+            share=share,
+            step=self.optimizer.iterations,
+            num_steps=self._num_steps or 0,
+        )

@@ -16,12 +16,12 @@ def is_known_positive(
         [B, C] bool.
     """
     order = tf.argsort(candidate_key)
-    ascending = tf.gather(candidate_key, order)
+    # What lies beyond the last candidate finds the largest integer there, which is no item's key.
+    ascending = tf.concat([tf.gather(candidate_key, order), [tf.int64.max]], axis=0)
     place = tf.searchsorted(ascending, positive_key.flat_values)
-    place = tf.minimum(place, tf.size(candidate_key) - 1)
     is_there = tf.gather(ascending, place) == positive_key.flat_values
     row = tf.boolean_mask(tf.cast(positive_key.value_rowids(), tf.int32), is_there)
-    column = tf.boolean_mask(tf.gather(order, place), is_there)
+    column = tf.gather(order, tf.boolean_mask(place, is_there))
     return _marked(
         row,
         column,
@@ -70,6 +70,53 @@ def log_inclusion_probability(
     uniform = min(1.0, num_uniform / num_items)
     # As a sum of positive terms: 1 minus nearly 1 would lose the rare items' digits.
     return tf.math.log(-tf.math.expm1(-expected) + uniform * tf.exp(-expected))
+
+
+def is_hardest(
+    difficulty: tf.Tensor, is_negative: tf.Tensor, *, count: int
+) -> tf.Tensor:
+    r"""Of each query's negatives, the `count` most difficult.
+
+    For a softmax, `difficulty` is the negative's term of the corrected sum, s_rj / t - log P_j: the kept terms are then
+    the largest of the estimate, and an item that is rarely drawn stands for the many like it. Their sum is no unbiased
+    estimate any more, and no correction makes it one: whether an item is kept depends on the scores of all the others,
+    and the easy items have no chance at all. It is a lower bound, at least `count` / C of the estimated sum, and tight
+    once few terms dominate, as they do late in training. Beside the loss over all negatives (`hardest_weight` below 1)
+    it is an emphasis on top of an objective that keeps its correction.
+
+    Args:
+        difficulty: [B, C].
+        is_negative: [B, C] bool.
+        count: At least 1.
+
+    Returns:
+        [B, C] bool; all negatives of a query that has no more than `count`. Ties with the last one kept stay as well.
+    """
+    masked = tf.where(is_negative, difficulty, difficulty.dtype.min)
+    count = tf.minimum(count, tf.shape(difficulty)[1])
+    kept = tf.math.top_k(masked, count, sorted=False).values
+    least = tf.reduce_min(kept, axis=1, keepdims=True)
+    return is_negative & (masked >= least)
+
+
+def mixed_negatives(
+    positive: tf.Tensor, hardest: tf.Tensor, mixing: tf.Tensor
+) -> tf.Tensor:
+    r"""Negatives on the line between a positive and its query's hardest negatives.
+
+        mix_pk = mixing_pk positive_p + (1 - mixing_pk) hardest_pk
+
+    I_mix of Taobao's MGDSPR (arXiv 2106.09297). As an inner product is linear, it may be given embeddings or scores.
+
+    Args:
+        positive: [P, 1, D] embeddings, or [P, 1] scores.
+        hardest: [P, K, D] embeddings, or [P, K] scores.
+        mixing: [P, K, 1] or [P, K] share of the positive, in [0, 1]; the harder, the nearer to 1.
+
+    Returns:
+        As `hardest`.
+    """
+    return mixing * positive + (1 - mixing) * hardest
 
 
 def _marked(row: tf.Tensor, column: tf.Tensor, shape: tf.Tensor) -> tf.Tensor:

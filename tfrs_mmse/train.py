@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tfrs_mmse import cli
-from tfrs_mmse.config import PRESETS, TrainConfig
+from tfrs_mmse.config import TrainConfig
+from tfrs_mmse.presets import PARTS, PRESETS
 
 
 @cli.command
@@ -29,8 +30,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         required=True,
         help="directory of this run; made if it is not there",
     )
+    whole = [name for name in PRESETS if not name.startswith("mmse_without_")]
     parser.add_argument(
-        "--preset", choices=sorted(PRESETS), default="mmse", help="default: %(default)s"
+        "--preset",
+        choices=PRESETS,
+        default="mmse",
+        metavar="NAME",
+        help=f"{', '.join(whole)}, or mmse_without_PART with PART one of {', '.join(PARTS)}; default: %(default)s",
     )
     parser.add_argument("--config", type=Path, help="JSON file with config fields")
     parser.add_argument(

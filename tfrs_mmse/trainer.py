@@ -8,9 +8,9 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfrs_mmse import restore, schema
+from tfrs_mmse import levels, restore, schema
 from tfrs_mmse.batches import training_batches
-from tfrs_mmse.callbacks import EndOfEpoch, MetricsLog, ProgressBar
+from tfrs_mmse.callbacks import EndOfEpoch, LossWatch, MetricsLog, ProgressBar
 from tfrs_mmse.cli import CommandError, say
 from tfrs_mmse.config import TrainConfig
 from tfrs_mmse.features import Featurizer, read_vocabularies
@@ -29,12 +29,16 @@ def train(config: TrainConfig, data: Path, model_dir: Path) -> dict[str, Any]:
         A summary: the last epoch's losses, steps and seconds.
 
     Raises:
-        CommandError: the data has no training requests or no positives, the directory holds another run, or the loss
-            is no longer finite.
+        CommandError: the data has no training requests or no positives, or not what the config asks for; the directory
+            holds another run; or the loss is no longer finite, or diverges.
     """
     manifest = schema.Manifest.read(data)
     num_requests = _check_trainable(manifest, data)
-    config.chosen_grains(manifest.features)  # refused before anything is written
+    # Refused before anything is written.
+    config.chosen_grains(manifest.features)
+    levels.check_wishes(config, manifest.splits[schema.TRAIN])
+    for note in levels.absent_level_notes(config, manifest.splits[schema.TRAIN]):
+        say(note)
     _claim(model_dir, config, manifest, data)
 
     tf.keras.utils.set_random_seed(config.seed)
@@ -65,17 +69,27 @@ def train(config: TrainConfig, data: Path, model_dir: Path) -> dict[str, Any]:
     started = time.monotonic()
     log = MetricsLog(model_dir, keep=int(epoch))
     if int(epoch) < config.epochs:
-        model.fit(
-            training_batches(config, data, manifest, range(int(epoch), config.epochs)),
-            initial_epoch=int(epoch),
-            epochs=config.epochs,
+        bar = ProgressBar(steps_per_epoch, config.epochs)
+        watch = LossWatch(
+            config,
             steps_per_epoch=steps_per_epoch,
-            callbacks=[
-                ProgressBar(steps_per_epoch, config.epochs),
-                EndOfEpoch(log, manager, epoch),
-            ],
-            verbose=0,
+            chance=model.retrieval.chance(),
+            former=log.first.get("retrieval_loss"),
         )
+        batches = training_batches(
+            config, data, manifest, range(int(epoch), config.epochs)
+        )
+        try:
+            model.fit(
+                batches,
+                initial_epoch=int(epoch),
+                epochs=config.epochs,
+                steps_per_epoch=steps_per_epoch,
+                callbacks=[bar, watch, EndOfEpoch(log, manager, epoch)],
+                verbose=0,
+            )
+        finally:
+            bar.close()
     return {
         "model_dir": str(model_dir),
         "preset": config.preset,

@@ -1,7 +1,7 @@
 import tensorflow as tf
 from numpy.testing import assert_allclose, assert_array_equal
 
-from tfrs_mmse.batches import make_batch
+from tfrs_mmse.batches import chosen_levels, make_batch
 from tfrs_mmse.records import Items, Requests
 
 
@@ -53,3 +53,38 @@ def test_each_slot_finds_its_item_again() -> None:
     keys = [3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5]
     batch = make_batch(requests(keys, sorted(k % 2 for k in keys)), items([9, 7]))
     assert_array_equal(tf.gather(batch.candidates.key, batch.slot), keys)
+
+
+def test_every_level_is_there_unless_it_is_left_out() -> None:
+    shown = requests([5, 7, 8], [0, 0, 1])._replace(level=tf.constant([3, 1, 2]))
+    same = chosen_levels(shown, unclicked=True, ordered_level=True)
+    assert_array_equal(same.level, [3, 1, 2])
+    assert_array_equal(same.items.key, [5, 7, 8])
+
+
+def test_without_their_level_orders_are_clicks() -> None:
+    shown = requests([5, 7, 8], [0, 0, 1])._replace(level=tf.constant([3, 1, 2]))
+    clicked = chosen_levels(shown, unclicked=True, ordered_level=False)
+    assert_array_equal(clicked.level, [2, 1, 2])
+
+
+def test_left_out_unclicked_items_are_in_no_part_of_the_batch() -> None:
+    shown = requests([5, 7, 8, 4], [0, 0, 1, 1])._replace(
+        level=tf.constant([3, 1, 1, 2]), position=tf.constant([0, 1, 2, 3])
+    )
+    kept = chosen_levels(shown, unclicked=False, ordered_level=True)
+    assert_array_equal(kept.level, [3, 2])
+    assert_array_equal(kept.request, [0, 1])
+    assert_array_equal(kept.position, [0, 3])
+    batch = make_batch(kept)
+    assert_array_equal(batch.candidates.key, [5, 4])
+    assert batch.candidates.ids["word"].to_list() == [[5, 5], [4]]
+    assert_array_equal(batch.candidates.ids["brand"], [50, 40])
+    assert_allclose(batch.candidates.log_probability, [-5, -4])
+
+
+def test_a_request_of_unclicked_items_stays_without_items() -> None:
+    shown = requests([5, 7], [0, 1])._replace(level=tf.constant([1, 1]))
+    kept = chosen_levels(shown, unclicked=False, ordered_level=True)
+    assert kept.positive_key.nrows() == 2
+    assert make_batch(kept).candidates.key.shape == [0]

@@ -1,11 +1,11 @@
-import json
+import dataclasses
 from pathlib import Path
 
 import pytest
 
 from tfrs_mmse import schema
 from tfrs_mmse.cli import CommandError
-from tfrs_mmse.config import PRESETS, TrainConfig
+from tfrs_mmse.config import TrainConfig
 from tfrs_mmse.train import resolve
 
 
@@ -29,6 +29,21 @@ def test_settings_override_the_preset_and_keep_their_types():
         ("temperature=0", "temperature must be positive, got 0.0"),
         ("ranking_warmup=1.5", "ranking_warmup must be from 0 to 1, got 1.5"),
         ("uniform_negatives=-1", "uniform_negatives must be at least 0, got -1"),
+        ("hardest_weight=-0.5", "hardest_weight must be from 0 to 1, got -0.5"),
+        ("mixed_negatives=0", "mixed_negatives must be positive, got 0"),
+        (
+            "retrieval_loss=nce",
+            "retrieval_loss must be one of softmax, multi_positive_softmax, mixed_softmax, hinge, three_part_hinge, "
+            "got 'nce'",
+        ),
+        (
+            "ranking_loss=ndcg",
+            "ranking_loss must be one of logistic, hinge, listwise, got 'ndcg'",
+        ),
+        (
+            "grains=word,-brand",
+            "grains must name the grains to use, or with a minus those to leave out, not both, got 'word,-brand'",
+        ),
         ("fusion=late", "fusion must be one of post, early, got 'late'"),
     ],
 )
@@ -37,18 +52,20 @@ def test_a_wrong_setting_is_refused_by_name_and_value(setting: str, message: str
         TrainConfig().override([setting])
 
 
+def test_an_adaptive_temperature_needs_a_loss_with_one() -> None:
+    assert TrainConfig().override(["adaptive_temperature=true"]).adaptive_temperature
+    with pytest.raises(
+        CommandError,
+        match=r"adaptive_temperature needs a retrieval_loss with a temperature, .* got 'hinge'",
+    ):
+        TrainConfig().override(["retrieval_loss=hinge", "adaptive_temperature=true"])
+
+
 def test_unknown_fields_are_refused():
     with pytest.raises(
-        CommandError, match="unknown config fields lr, tau; known are attribute_dim"
+        CommandError, match="unknown config fields lr, tau; known are adaptive_temp"
     ):
         TrainConfig.from_dict({"tau": 1, "lr": 2})
-
-
-@pytest.mark.parametrize("name", sorted(PRESETS))
-def test_presets_survive_json_and_carry_their_name(name: str):
-    config = PRESETS[name]()
-    assert config.preset == name
-    assert TrainConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
 
 
 def test_file_comes_before_single_settings(tmp_path: Path):
@@ -73,26 +90,59 @@ SPEC = schema.FeatureSpec(
     text_fields=("title",),
     grains=(
         schema.Grain(name="word", kind=schema.GrainKind.TEXT, size=9),
+        schema.Grain(name="bigram", kind=schema.GrainKind.TEXT, size=9),
         schema.Grain(name="brand", kind=schema.GrainKind.CATEGORICAL, size=9),
+        schema.Grain(name="price", kind=schema.GrainKind.NUMBER, size=9),
     ),
     max_query_words=8,
     max_item_words=8,
 )
 
 
-def test_grains_are_chosen_in_the_order_of_the_data():
-    assert TrainConfig().chosen_grains(SPEC) == SPEC.grains
-    assert TrainConfig(grains="brand, word").chosen_grains(SPEC) == SPEC.grains
-    assert TrainConfig(grains="word").chosen_grains(SPEC) == SPEC.grains[:1]
+def chosen(grains: str) -> list[str]:
+    return [g.name for g in TrainConfig(grains=grains).chosen_grains(SPEC)]
+
+
+@pytest.mark.parametrize(
+    ("grains", "names"),
+    [
+        ("", ["word", "bigram", "brand", "price"]),
+        ("price, word", ["word", "price"]),
+        ("word", ["word"]),
+        ("-bigram", ["word", "brand", "price"]),
+        ("-bigram, -price", ["word", "brand"]),
+        ("attributes,word", ["word", "brand", "price"]),
+        ("-attributes", ["word", "bigram"]),
+        ("-attributes,-word", ["bigram"]),
+    ],
+)
+def test_grains_are_chosen_by_name_or_left_out_by_minus(
+    grains: str, names: list[str]
+) -> None:
+    assert chosen(grains) == names
 
 
 @pytest.mark.parametrize(
     ("grains", "message"),
     [
-        ("word,colour", "grains names colour, but the data has word, brand"),
-        ("brand", "grains must name a text grain, one of word, bigram, character"),
+        (
+            "word,colour",
+            "grains names colour, but the data has word, bigram, brand, price",
+        ),
+        ("-colour", "grains names colour, but the data has word, bigram, brand, price"),
+        (
+            "brand",
+            "grains must leave a text grain, one of word, bigram, character.*, got 'brand'",
+        ),
+        ("-word,-bigram", "grains must leave a text grain.*, got '-word,-bigram'"),
     ],
 )
 def test_grains_that_the_data_lacks_are_refused(grains: str, message: str):
     with pytest.raises(CommandError, match=message):
-        TrainConfig(grains=grains).chosen_grains(SPEC)
+        chosen(grains)
+
+
+def test_attributes_are_refused_where_there_are_none() -> None:
+    bare = dataclasses.replace(SPEC, grains=SPEC.text_grains)
+    with pytest.raises(CommandError, match="names attributes, but the data has word"):
+        TrainConfig(grains="-attributes").chosen_grains(bare)

@@ -1,174 +1,281 @@
 """Expected values are worked out by hand; exp(score) are small integers so that a reader can check them."""
 
-from math import log
+from collections.abc import Callable
+from functools import partial
+from math import log, sqrt
 
 import numpy as np
 import pytest
 import tensorflow as tf
 from numpy.testing import assert_allclose
 
-from tfrs_mmse.losses import pairwise_logistic_loss, sampled_softmax_loss
+from tfrs_mmse import losses
+from tfrs_mmse.losses import Comparison
 
 
-def softmax_loss(
+def comparison(
     positive: list[float],
     negative: list[list[float]],
     *,
     row: list[int] | None = None,
     mask: list[list[bool]] | None = None,
-    log_inclusion_probability: list[float] | None = None,
-    temperature: float = 1.0,
-) -> np.ndarray:
-    return sampled_softmax_loss(
-        tf.constant(positive, tf.float32),
-        tf.constant(negative, tf.float32),
-        row=tf.constant(row if row is not None else range(len(positive)), tf.int64),
-        is_negative=tf.constant(mask)
-        if mask is not None
-        else tf.ones_like(negative, tf.bool),
-        log_inclusion_probability=tf.constant(
-            log_inclusion_probability or [0.0] * len(negative[0]), tf.float32
+    unclicked: list[list[bool]] | None = None,
+    probability: list[float] | None = None,
+) -> Comparison:
+    score = tf.constant(negative, tf.float32)
+    every, none = tf.ones_like(score, tf.bool), tf.zeros_like(score, tf.bool)
+    return Comparison(
+        positive=tf.constant(positive, tf.float32),
+        row=tf.constant(row if row is not None else range(len(positive)), tf.int32),
+        candidate=score,
+        is_negative=every if mask is None else tf.constant(mask),
+        is_unclicked=none if unclicked is None else tf.constant(unclicked),
+        log_inclusion_probability=tf.math.log(
+            tf.constant(probability or [1.0] * score.shape[1], tf.float32)
         ),
-        temperature=temperature,
-    ).numpy()
+    )
 
 
-def test_softmax_matches_hand_computed_values():
-    # exp(positive) = 3 and 1, exp(negatives) = [1, 2] and [1, 1]: p = 3 / (3 + 3) and 1 / (1 + 2).
+softmax = partial(losses.sampled_softmax_loss, temperature=1.0)
+multi_positive = partial(losses.multi_positive_softmax_loss, temperature=1.0)
+hinge = partial(losses.hinge_loss, margin=0.5)
+
+
+def mixed(compared: Comparison) -> tf.Tensor:
+    mixing = tf.tile([[0.5, 0.25]], [tf.size(compared.positive), 1])
+    return losses.mixed_softmax_loss(compared, temperature=1.0, mixing=mixing)
+
+
+ALL = [softmax, multi_positive, mixed, hinge, losses.three_part_hinge_loss]
+SOFTMAX = ALL[:3]
+Loss = Callable[[Comparison], tf.Tensor]
+
+
+# Laws of every retrieval loss.
+
+
+@pytest.mark.parametrize("loss", ALL)
+def test_a_masked_negative_is_as_if_it_were_not_there(loss: Loss) -> None:
+    masked = comparison([0.5], [[0.7, 80.0, -0.2]], mask=[[True, False, True]])
+    assert_allclose(loss(masked), loss(comparison([0.5], [[0.7, -0.2]])), rtol=1e-5)
+
+
+@pytest.mark.parametrize("loss", ALL)
+def test_the_order_of_candidates_does_not_matter(loss: Loss) -> None:
+    forward = comparison([0.5], [[0.1, 0.9, 0.4]], probability=[0.2, 0.9, 0.5])
+    backward = comparison([0.5], [[0.4, 0.9, 0.1]], probability=[0.5, 0.9, 0.2])
+    assert_allclose(loss(forward), loss(backward), rtol=1e-6)
+
+
+@pytest.mark.parametrize("loss", ALL)
+def test_a_better_positive_and_worse_negatives_lower_the_loss(loss: Loss) -> None:
+    before = loss(comparison([0.5], [[0.6, 0.1]]))
+    assert loss(comparison([0.6], [[0.6, 0.1]])) < before
+    assert loss(comparison([0.5], [[0.5, 0.1]])) < before
+
+
+@pytest.mark.parametrize("loss", ALL)
+def test_the_loss_of_a_shard_is_the_shard_of_the_loss(loss: Loss) -> None:
+    whole = comparison(
+        [0.3, 0.5, 0.1], [[0.2, 0.4], [0.9, -0.5]], row=[0, 1, 1], probability=[0.5, 1]
+    )
+    shard = comparison([0.5, 0.1], [[0.9, -0.5]], row=[0, 0], probability=[0.5, 1])
+    assert_allclose(loss(whole)[1:], loss(shard), rtol=1e-6)
+
+
+@pytest.mark.parametrize("loss", ALL)
+@pytest.mark.parametrize("scale", [1.0, 1e4])
+def test_without_any_negative_the_gradient_is_finite(loss: Loss, scale: float) -> None:
+    positive, negative = tf.Variable([scale]), tf.Variable([[scale, -scale]])
+    compared = comparison([0.0], [[0.0, 0.0]], mask=[[False, False]])
+    with tf.GradientTape() as tape:
+        value = loss(compared._replace(positive=positive, candidate=negative))
+    assert_allclose(value, [0.0])
+    for gradient in tape.gradient(value, [positive, negative]):
+        dense = tf.convert_to_tensor(gradient)
+        assert_allclose(dense, tf.zeros_like(dense))
+
+
+@pytest.mark.parametrize("loss", ALL)
+def test_no_positive_and_no_candidate_are_no_error(loss: Loss) -> None:
+    nobody = comparison([], [[0.1, 0.2]], row=[])
+    assert loss(nobody).shape == [0]
+    nothing = comparison([0.5], [[]], mask=tf.zeros([1, 0], tf.bool))
+    assert np.isfinite(loss(nothing)).all()
+
+
+@pytest.mark.parametrize("loss", SOFTMAX)
+def test_adding_a_constant_to_all_scores_of_a_query_changes_no_softmax(
+    loss: Loss,
+) -> None:
     assert_allclose(
-        softmax_loss([log(3), 0], [[0, log(2)], [0, 0]]),
-        [log(6 / 3), log(3)],
+        loss(comparison([2.5], [[3.0, 1.0]])),
+        loss(comparison([0.5], [[1.0, -1.0]])),
         rtol=1e-6,
     )
 
 
-def test_softmax_divides_scores_by_the_temperature():
+@pytest.mark.parametrize(
+    "loss", [losses.sampled_softmax_loss, losses.multi_positive_softmax_loss]
+)
+def test_a_softmax_divides_scores_by_the_temperature(loss: Loss) -> None:
     # At temperature 1/2 exp(score / t) is squared: p = 9 / (9 + 4).
-    assert_allclose(
-        softmax_loss([log(3)], [[log(2)]], temperature=0.5), [log(13 / 9)], rtol=1e-6
-    )
+    compared = comparison([log(3)], [[log(2)]])
+    assert_allclose(loss(compared, temperature=0.5), [log(13 / 9)], rtol=1e-6)
 
 
-def test_a_negative_that_is_rarely_among_the_candidates_speaks_for_the_many_that_are_not() -> (
-    None
-):
+@pytest.mark.parametrize("loss", [softmax, multi_positive])
+def test_a_negative_that_is_rarely_among_the_candidates_speaks_for_the_many_that_are_not(
+    loss: Loss,
+) -> None:
     # P = (1/2, 1/4): the sum is 2 + 4 = 6, p = 3 / 9.
-    loss = softmax_loss(
-        [log(3)], [[0, 0]], log_inclusion_probability=[log(1 / 2), log(1 / 4)]
-    )
-    assert_allclose(loss, [log(9 / 3)], rtol=1e-6)
+    compared = comparison([log(3)], [[0, 0]], probability=[1 / 2, 1 / 4])
+    assert_allclose(loss(compared), [log(9 / 3)], rtol=1e-6)
 
 
-def test_on_average_the_sampled_sum_is_the_sum_over_the_catalogue() -> None:
-    rng = np.random.default_rng(0)
-    scores = rng.normal(size=50)
-    probability = rng.uniform(0.1, 0.9, size=50)
-    sums = []
-    for _ in range(400):
-        drawn = rng.uniform(size=50) < probability
-        loss = softmax_loss(
-            [0.0],
-            [list(scores[drawn])],
-            log_inclusion_probability=list(np.log(probability[drawn])),
-        )
-        sums.append(np.expm1(loss[0]))  # loss = log(1 + sum)
-    # Three standard errors of the mean; the sum over all 50 items, in NumPy.
-    error = 3 * np.std(sums) / np.sqrt(len(sums))
-    assert (
-        abs(np.mean(sums) - np.exp(scores).sum()) < error < 0.05 * np.exp(scores).sum()
-    )
+# What sets each loss apart.
 
 
-def test_positives_of_one_query_do_not_compete_with_each_other():
-    both = softmax_loss([log(3), log(5)], [[0.0]], row=[0, 0])
+def test_softmax_matches_hand_computed_values() -> None:
+    # exp(positive) = 3 and 1, exp(negatives) = [1, 2] and [1, 1]: p = 3 / (3 + 3) and 1 / (1 + 2).
+    compared = comparison([log(3), 0], [[0, log(2)], [0, 0]])
+    assert_allclose(softmax(compared), [log(6 / 3), log(3)], rtol=1e-6)
+
+
+def test_positives_of_one_query_do_not_compete_in_the_softmax() -> None:
+    both = softmax(comparison([log(3), log(5)], [[0.0]], row=[0, 0]))
     assert_allclose(both, [log(4 / 3), log(6 / 5)], rtol=1e-6)
 
 
-def test_a_masked_negative_is_as_if_it_were_not_there():
-    masked = softmax_loss([0.5], [[1.0, 80.0, -2.0]], mask=[[True, False, True]])
-    assert_allclose(masked, softmax_loss([0.5], [[1.0, -2.0]]), rtol=1e-6)
-
-
-def test_adding_a_constant_to_all_scores_of_a_query_changes_nothing():
-    assert_allclose(
-        softmax_loss([2.5], [[3.0, 1.0]]), softmax_loss([0.5], [[1.0, -1.0]]), rtol=1e-6
+def test_multi_positive_softmax_sums_inside_the_logarithm() -> None:
+    # Query 1 has 3 + 5 against 2, query 0 has 1 against 2; each positive has its query's loss.
+    compared = comparison(
+        [log(3), 0, log(5)],
+        [[log(2), 0], [0, 0]],
+        row=[1, 0, 1],
+        mask=[[True, False], [True, True]],
     )
+    expected = [log(10 / 8), log(3), log(10 / 8)]
+    assert_allclose(multi_positive(compared), expected, rtol=1e-6)
 
 
-def test_the_order_of_candidates_does_not_matter():
-    counts = [0.1, -0.7, 0.4]
-    forward = softmax_loss([0.5], [[1.0, 2.0, 3.0]], log_inclusion_probability=counts)
-    assert_allclose(
-        forward,
-        softmax_loss([0.5], [[3.0, 2.0, 1.0]], log_inclusion_probability=counts[::-1]),
-        rtol=1e-6,
-    )
+def test_with_one_positive_a_query_both_softmax_forms_are_the_same() -> None:
+    compared = comparison([0.4, -0.3], [[0.2, 0.9], [0.1, 0.0]], probability=[0.3, 0.6])
+    assert_allclose(multi_positive(compared), softmax(compared), rtol=1e-6)
 
 
-@pytest.mark.parametrize("scale", [1.0, 1e4])
-def test_without_any_negative_loss_is_zero_and_gradient_finite(scale: float):
-    positive, negative = tf.Variable([scale]), tf.Variable([[scale, -scale]])
+def test_one_satisfied_positive_is_enough_for_the_sum_inside_the_logarithm() -> None:
+    compared = comparison([30.0, -30.0], [[0.0]], row=[0, 0])
+    assert_allclose(multi_positive(compared), [0, 0], atol=1e-6)
+    assert softmax(compared)[1] > 29
+
+
+def test_mixed_negatives_join_the_sum_uncorrected() -> None:
+    # Scores 4 log 2 against log 2 (the hardest by its term 2 / 1) and 0 (term 1 / 1): mixed at 1/2 with log 2:
+    # exp = 2^2.5; at 1/4 with 0: exp = 2^1.
+    compared = comparison([4 * log(2)], [[0, log(2), 9]], mask=[[True, True, False]])
+    expected = log((16 + 1 + 2 + 2**2.5 + 2) / 16)
+    assert_allclose(mixed(compared), [expected], rtol=1e-6)
+
+
+def test_the_hardest_to_mix_with_are_chosen_after_the_correction() -> None:
+    # Terms exp(0) / (1/8) = 8 and exp(log 2) / 1 = 2: the first is mixed at 1/2, the second at 1/4.
+    compared = comparison([log(4)], [[0, log(2)]], probability=[1 / 8, 1])
+    expected = log((4 + 8 + 2 + 4**0.5 + 4**0.25 * 2**0.75) / 4)
+    assert_allclose(mixed(compared), [expected], rtol=1e-6)
+
+
+def test_fewer_negatives_than_mixes_give_fewer_mixes() -> None:
+    one = comparison([log(4)], [[0.0, 5.0]], mask=[[True, False]])
+    assert_allclose(mixed(one), [log((4 + 1 + 2) / 4)], rtol=1e-6)
+    assert_allclose(mixed(comparison([log(4)], [[0.0]])), mixed(one), rtol=1e-6)
+
+
+def test_hinge_matches_hand_computed_values() -> None:
+    # Violations of the margin 0.5: 0.5 - 0.6 + 0.2 = 0.1, 0.5 - 0.6 + 0.7 = 0.6, and none.
+    compared = comparison([0.6], [[0.2, 0.7, -0.3]])
+    assert_allclose(hinge(compared), [(0.1 + 0.6 + 0) / 3], rtol=1e-5)
+
+
+def test_hinge_is_the_mean_over_the_catalogue_that_the_negatives_speak_for() -> None:
+    # Drawn with 1/2 and 1/4, they speak for 2 and 4 items: violations 0.1 and 0.6.
+    compared = comparison([0.6], [[0.2, 0.7]], probability=[1 / 2, 1 / 4])
+    assert_allclose(hinge(compared), [(2 * 0.1 + 4 * 0.6) / 6], rtol=1e-5)
+
+
+def test_what_is_a_margin_away_has_no_gradient() -> None:
+    positive = tf.Variable([0.9])
+    compared = comparison([0], [[0.3, 0.39]])
     with tf.GradientTape() as tape:
-        loss = sampled_softmax_loss(
-            positive,
-            negative,
-            row=tf.constant([0]),
-            is_negative=tf.constant([[False, False]]),
-            log_inclusion_probability=tf.zeros([2]),
-            temperature=0.05,
-        )
-    assert_allclose(loss, [0.0])
-    for gradient in tape.gradient(loss, [positive, negative]):
-        assert_allclose(gradient, tf.zeros_like(gradient))
+        loss = hinge(compared._replace(positive=positive))
+    assert_allclose(tape.gradient(loss, positive), [0.0])
 
 
-def pairwise(
-    score: list[list[float]], level: list[list[int]], temperature: float = 1.0
-) -> np.ndarray:
-    return pairwise_logistic_loss(
-        tf.constant(score, tf.float32), tf.constant(level), temperature=temperature
-    ).numpy()
-
-
-def test_pairwise_matches_hand_computed_values():
-    # ordered log 4 > clicked log 2 > unclicked 0. The pairs' odds are 4/2, 4/1, 2/1:
-    # losses log(1 + 1/2), log(1 + 1/4), log(1 + 1/2).
-    expected = (log(3 / 2) + log(5 / 4) + log(3 / 2)) / 3
-    assert_allclose(pairwise([[log(4), log(2), 0]], [[3, 2, 1]]), [expected], rtol=1e-6)
-
-
-def test_pairwise_counts_only_pairs_of_different_levels():
-    # Two clicked items against one unclicked: odds 3/1 and 1/1, and nothing between the two.
-    assert_allclose(
-        pairwise([[log(3), 0, 0]], [[2, 2, 1]]), [(log(4 / 3) + log(2)) / 2], rtol=1e-6
+def test_three_part_hinge_matches_hand_computed_values() -> None:
+    # Positive 0.7 is 0.2 short of 0.9. Unclicked 0.65 and 0.1: 0.1 over 0.55, and none. Negatives 0.5 and 0.1: 0.3
+    # over 0.2, speaking for 4 items, and none, speaking for 1.
+    compared = comparison(
+        [0.7],
+        [[0.65, 0.1, 0.5, 0.1]],
+        mask=[[False, False, True, True]],
+        unclicked=[[True, True, False, False]],
+        probability=[1, 1, 1 / 4, 1],
     )
+    expected = 0.2**2 + 0.1**2 / 2 + 4 * 0.3**2 / 5
+    assert_allclose(losses.three_part_hinge_loss(compared), [expected], rtol=1e-5)
 
 
-def test_pairwise_divides_differences_by_the_temperature():
-    assert_allclose(
-        pairwise([[log(3), 0]], [[2, 1]], temperature=0.5), [log(1 + 1 / 9)], rtol=1e-6
+def test_scores_inside_their_thresholds_cost_nothing() -> None:
+    compared = comparison(
+        [0.9, 1.0],
+        [[0.55, 0.2], [0.2, -1.0]],
+        mask=[[False, True], [True, True]],
+        unclicked=[[True, False], [False, False]],
     )
+    assert_allclose(losses.three_part_hinge_loss(compared), [0, 0], atol=1e-12)
 
 
-def test_padding_takes_part_in_no_pair():
-    padded = pairwise([[0.3, -0.2, 99.0, -99.0]], [[3, 1, -1, -1]])
-    assert_allclose(padded, pairwise([[0.3, -0.2]], [[3, 1]]), rtol=1e-6)
+# The temperature from the batch.
 
 
-def test_a_request_with_one_level_has_no_ranking_loss_and_a_finite_gradient():
-    score = tf.Variable([[0.1, 0.2]])
+def test_adaptive_temperature_is_the_spread_over_that_of_so_many_extremes() -> None:
+    # Standard deviations 0.1 and 0.3, root of the mean variance sqrt(0.05); 4 negatives each.
+    compared = comparison(
+        [0, 0], [[0.1, -0.1, 0.1, -0.1], [0.5, -0.1, 0.5, -0.1]], row=[0, 1]
+    )
+    expected = sqrt((0.1**2 + 0.3**2) / 2) / sqrt(2 * log(4))
+    assert_allclose(losses.adaptive_temperature(compared), expected, rtol=1e-5)
+
+
+def test_adaptive_temperature_estimates_the_spread_in_the_catalogue() -> None:
+    # Drawn with 1/3 and 1: three items at 0.4 and one at 0, mean 0.3, variance 3/4 0.01 + 1/4 0.09 = 0.03.
+    drawn = comparison(
+        [0],
+        [[0.4, 0.0, 7.0]],
+        mask=[[True, True, False]],
+        probability=[1 / 3, 1, 1],
+    )
+    whole = comparison([0], [[0.4, 0.4, 0.4, 0.0]])
+    expected = sqrt(0.03) / sqrt(2 * log(4))
+    assert_allclose(losses.adaptive_temperature(drawn), expected, rtol=1e-5)
+    assert_allclose(losses.adaptive_temperature(whole), expected, rtol=1e-5)
+
+
+def test_adaptive_temperature_follows_the_scores_so_that_their_scale_is_no_matter() -> (
+    None
+):
+    scores = np.random.default_rng(0).normal(size=(3, 40))
+    small, large = (comparison([0] * 3, list(k * scores)) for k in (0.1, 1.0))
+    ratio = losses.adaptive_temperature(large) / losses.adaptive_temperature(small)
+    assert_allclose(ratio, 10, rtol=1e-4)
+
+
+def test_adaptive_temperature_has_a_floor_and_no_gradient() -> None:
+    score = tf.Variable([[0.2, 0.2]])
+    compared = comparison([0], [[0, 0]])
     with tf.GradientTape() as tape:
-        loss = pairwise_logistic_loss(score, tf.constant([[2, 2]]), temperature=1.0)
-    assert_allclose(loss, [0.0])
-    assert_allclose(tape.gradient(loss, score), [[0.0, 0.0]])
-
-
-def test_swapping_a_wrong_pair_lowers_the_loss():
-    assert pairwise([[1.0, 0.0]], [[2, 1]]) < pairwise([[0.0, 1.0]], [[2, 1]])
-
-
-def test_the_loss_of_a_shard_is_the_shard_of_the_loss():
-    score, level = [[0.3, 0.1], [0.9, -1.0]], [[3, 2], [1, 2]]
-    assert_allclose(
-        pairwise(score, level)[1:], pairwise(score[1:], level[1:]), rtol=1e-6
-    )
+        temperature = losses.adaptive_temperature(compared._replace(candidate=score))
+    assert_allclose(temperature, 0.001, rtol=1e-6)
+    assert tape.gradient(temperature, score) is None
+    nothing = comparison([0.0], [[1.0, 2.0]], mask=[[False, False]])
+    assert_allclose(losses.adaptive_temperature(nothing), 0.001, rtol=1e-6)

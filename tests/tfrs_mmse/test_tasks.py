@@ -1,15 +1,21 @@
 """The tasks on batches whose scores are easily seen: the queries are unit vectors, so items *are* their scores."""
 
-from math import log
+from math import exp, log, sqrt
 
 import pytest
 import tensorflow as tf
 from numpy.testing import assert_allclose
 
 from tfrs_mmse.batches import make_batch
-from tfrs_mmse.config import TrainConfig
+from tfrs_mmse.config import CHOICES, TrainConfig
 from tfrs_mmse.records import Items, Requests
-from tfrs_mmse.tasks import LevelRanking, LevelRetrieval
+from tfrs_mmse.tasks import (
+    RANKING_LOSSES,
+    RETRIEVAL_LOSSES,
+    LevelRanking,
+    LevelRetrieval,
+    RetrievalLosses,
+)
 
 
 def requests(
@@ -19,6 +25,7 @@ def requests(
     key: list[int],
     positives: list[list[int]],
     probability: float = 1.0,
+    position: list[int] | None = None,
 ) -> Requests:
     num_items = len(level)
     return Requests(
@@ -31,7 +38,7 @@ def requests(
         ),
         request=tf.constant(request, tf.int64),
         level=tf.constant(level),
-        position=tf.fill([num_items], -1),
+        position=tf.constant(position or [-1] * num_items),
     )
 
 
@@ -56,14 +63,19 @@ def retrieval(
     batch: Requests,
 ) -> float:
     """The task's loss; rows of `scores` and `random` are items, columns the scores with either query."""
+    return float(retrieval_losses(config, scores, random, batch).all)
+
+
+def retrieval_losses(
+    config: TrainConfig,
+    scores: list[list[float]],
+    random: list[list[float]],
+    batch: Requests,
+) -> RetrievalLosses:
     task = LevelRetrieval(config, num_items=4)
     items = random_items(list(range(1000, 1000 + len(random))))
-    return float(
-        task(
-            QUERIES,
-            tf.constant([*scores, *random], tf.float32),
-            make_batch(batch, items),
-        )
+    return task(
+        QUERIES, tf.constant([*scores, *random], tf.float32), make_batch(batch, items)
     )
 
 
@@ -126,3 +138,139 @@ def test_ranking_compares_inside_a_request_only():
     scores = tf.constant([[log(3), 7], [0, 7], [99, 1]])
     loss = ranking(QUERIES, scores, make_batch(batch))
     assert_allclose(loss, log(4 / 3) / 2, rtol=1e-6)
+
+
+def test_every_loss_of_the_config_is_there() -> None:
+    assert tuple(RETRIEVAL_LOSSES) == CHOICES["retrieval_loss"]
+    assert tuple(RANKING_LOSSES) == CHOICES["ranking_loss"]
+
+
+# Query 0 clicked item 1 above the unclicked item 2, query 1 ordered item 3; item 1000 is a random one.
+PAGE = {
+    "level": [2, 1, 3],
+    "request": [0, 0, 1],
+    "key": [1, 2, 3],
+    "positives": [[1], [3]],
+}
+SCORES, RANDOM = [[0.7, 0.1], [0.65, 0.3], [0.3, 0.8]], [[0.4, 0.1]]
+
+
+@pytest.mark.parametrize("loss", RETRIEVAL_LOSSES)
+@pytest.mark.parametrize("settings", [{}, {"hardest_negatives": 1}, {"log_q": True}])
+def test_every_retrieval_loss_pulls_positives_up_with_a_finite_gradient(
+    loss: str, settings: dict[str, object]
+) -> None:
+    config = TrainConfig.from_dict(
+        PLAIN | {"retrieval_loss": loss, "margin": 0.6} | settings
+    )
+    candidates = tf.Variable([*SCORES, *RANDOM])
+    batch = make_batch(requests(**PAGE, probability=0.1), random_items([1000]))
+    with tf.GradientTape() as tape:
+        losses = LevelRetrieval(config, num_items=4)(QUERIES, candidates, batch)
+        total = losses.all if losses.hardest is None else losses.all + losses.hardest
+    gradient = tape.gradient(total, candidates)
+    assert total > 0
+    assert tf.reduce_all(tf.math.is_finite(gradient))
+    assert gradient[0, 0] < 0 and gradient[2, 1] < 0
+
+
+def test_three_parts_look_at_the_own_page_s_unclicked_items() -> None:
+    config = TrainConfig.from_dict(PLAIN | {"retrieval_loss": "three_part_hinge"})
+    # Query 0: 0.2 short of 0.9; unclicked 0.1 over 0.55; others 0.3 and 0.4, 0.1 and 0.2 over 0.2.
+    clicked = 0.2**2 + 0.1**2 + (0.1**2 + 0.2**2) / 2
+    # Query 1: 0.1 short; nothing unclicked of its own; others 0.1, 0.3, 0.1.
+    ordered = 0.1**2 + 0.1**2 / 3
+    assert_allclose(
+        retrieval(config, SCORES, RANDOM, requests(**PAGE)),
+        (clicked + 3 * ordered) / 4,
+        rtol=1e-5,
+    )
+
+
+def test_the_hardest_negatives_make_a_loss_of_their_own() -> None:
+    config = TrainConfig.from_dict(PLAIN | {"hardest_negatives": 1})
+    shown = requests(level=[2, 2], request=[0, 1], key=[1, 2], positives=[[1], [2]])
+    scores, random = [[log(3), 0], [log(2), log(3)]], [[0, log(5)]]
+    losses = retrieval_losses(config, scores, random, shown)
+    # Query 0 has 3 against 2 and 1, query 1 has 3 against 1 and 5.
+    assert_allclose(losses.all, (log(6 / 3) + log(9 / 3)) / 2, rtol=1e-6)
+    assert losses.hardest is not None
+    assert_allclose(losses.hardest, (log(5 / 3) + log(8 / 3)) / 2, rtol=1e-6)
+
+
+def test_the_hardest_of_a_softmax_are_those_with_the_largest_corrected_terms() -> None:
+    # The one uniform draw of four makes the random item count 4 times; in-batch ones are nearly certain to be there.
+    config = TrainConfig.from_dict(PLAIN | {"hardest_negatives": 1, "log_q": True})
+    shown = requests(
+        level=[2, 2],
+        request=[0, 1],
+        key=[1, 2],
+        positives=[[1], [2]],
+        probability=100.0,
+    )
+    scores, random = [[log(3), log(3)], [log(2), log(3)]], [[0, 0]]
+    losses = retrieval_losses(config, scores, random, shown)
+    # Either query has 3 against 4 for the random item, though the other one scores higher.
+    assert losses.hardest is not None
+    assert_allclose(losses.hardest, log(7 / 3), rtol=1e-5)
+
+
+def test_the_adaptive_temperature_is_used_and_logged() -> None:
+    config = TrainConfig.from_dict(PLAIN | {"adaptive_temperature": True})
+    task = LevelRetrieval(config, num_items=4)
+    # Either query has the negatives 0.3 and 0.1: standard deviation 0.1, two of them.
+    shown = requests(level=[2, 2], request=[0, 1], key=[1, 2], positives=[[1], [2]])
+    candidates = tf.constant([[0.5, 0.3], [0.3, 0.5], [0.1, 0.1]])
+    loss = task(QUERIES, candidates, make_batch(shown, random_items([1000]))).all
+    temperature = 0.1 / sqrt(2 * log(2))
+    assert_allclose(task.temperature.result(), temperature, rtol=1e-5)
+    assert [metric.name for metric in task.metrics] == ["temperature"]
+    expected = log(1 + exp(-0.2 / temperature) + exp(-0.4 / temperature))
+    assert_allclose(loss, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("settings", "chance"),
+    [
+        ({}, log(4)),
+        ({"retrieval_loss": "hinge", "margin": 0.3}, 0.3),
+        ({"retrieval_loss": "three_part_hinge"}, 0.9**2),
+    ],
+)
+def test_chance_is_the_loss_of_equal_scores(
+    settings: dict[str, object], chance: float
+) -> None:
+    config = TrainConfig.from_dict(PLAIN | settings)
+    task = LevelRetrieval(config, num_items=4)
+    assert task.chance() == pytest.approx(chance)
+    # Every other item of the catalogue is a negative of the one request.
+    shown = requests(level=[2], request=[0], key=[1], positives=[[1]])
+    batch = make_batch(shown, random_items([7, 8, 9]))
+    assert_allclose(task(QUERIES[:1], tf.zeros([4, 2]), batch).all, chance, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("loss", "expected"),
+    [
+        ("logistic", (log(4 / 3) + log(4 / 3) / 3) / 2),
+        ("hinge", 0.0),
+        ("listwise", log((3 + 1 + 1 / 3) / 3)),
+    ],
+)
+def test_ranking_weighs_unclicked_items_by_their_position(
+    loss: str, expected: float
+) -> None:
+    # log 3 against 0 twice; the second unclicked item stands two below the click and weighs 1/3.
+    shown = requests(
+        level=[1, 2, 1],
+        request=[0, 0, 0],
+        key=[1, 2, 3],
+        positives=[[2]],
+        position=[0, 1, 3],
+    )
+    config = TrainConfig(
+        ranking_loss=loss, ranking_temperature=1.0, unclicked_position_exponent=1.0
+    )
+    scores = tf.constant([[0, 0], [log(3), 0], [0, 0]], tf.float32)
+    found = LevelRanking(config)(QUERIES[:1], scores, make_batch(shown))
+    assert_allclose(found, expected, rtol=1e-6)

@@ -1,5 +1,6 @@
 """`python -m tfrs_mmse.train` on examples of the simulated shop."""
 
+import gzip
 import json
 import re
 import signal
@@ -11,7 +12,9 @@ from typing import Any
 
 import pytest
 
+from beam import preprocess
 from tfrs_mmse import restore, schema, train
+from tfrs_mmse.presets import PRESETS
 
 SMALL = [
     "embedding_dim=8",
@@ -61,7 +64,9 @@ def test_training_writes_a_run_and_lowers_the_loss(
 ) -> None:
     data = simulated_shop.examples
     assert train.main(arguments(data, tmp_path / "run", "epochs=4", preset=preset)) == 0
-    summary = json.loads(capsys.readouterr().out)
+    captured = capsys.readouterr()
+    summary = json.loads(captured.out)
+    assert "the training data has no" not in captured.err
     log = metrics(tmp_path / "run")
     assert [entry["epoch"] for entry in log] == [1, 2, 3, 4]
     assert log[3]["retrieval_loss"] < log[0]["retrieval_loss"]
@@ -75,6 +80,68 @@ def test_training_writes_a_run_and_lowers_the_loss(
     saved = restore.read_run(tmp_path / "run")
     assert saved["config"]["preset"] == preset
     assert list((tmp_path / "run" / "tensorboard").iterdir())
+
+
+def falls(model_dir: Path) -> bool:
+    """Whether every loss that is trained is lower in the last epoch than in the first."""
+    first, last = metrics(model_dir)[0], metrics(model_dir)[-1]
+    names = [name for name in first if name.endswith("_loss") and first[name] > 0]
+    return all(last[name] < first[name] for name in names)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("preset", sorted(PRESETS.keys() - {"mmse", "two_tower"}))
+def test_every_preset_learns(simulated_shop: Any, tmp_path: Path, preset: str) -> None:
+    settings = ["epochs=4", "batch_size=16"]
+    data = simulated_shop.examples
+    assert train.main(arguments(data, tmp_path, *settings, preset=preset)) == 0
+    assert falls(tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "settings",
+    [
+        "retrieval_loss=multi_positive_softmax",
+        "retrieval_loss=mixed_softmax adaptive_temperature=true",
+        "retrieval_loss=hinge hardest_negatives=8 hardest_weight=0.5",
+        "retrieval_loss=three_part_hinge ranking_loss=hinge",
+        "hardest_negatives=8 hardest_warmup=0.5 ranking_loss=listwise",
+        "adaptive_temperature=true unclicked_position_exponent=1",
+    ],
+)
+def test_every_loss_learns(simulated_shop: Any, tmp_path: Path, settings: str) -> None:
+    argv = ["epochs=4", "batch_size=16", *settings.split()]
+    assert train.main(arguments(simulated_shop.examples, tmp_path, *argv)) == 0
+    assert falls(tmp_path)
+    assert ("temperature" in metrics(tmp_path)[-1]) == ("adaptive" in settings)
+    assert ("hardest_loss" in metrics(tmp_path)[-1]) == ("hardest" in settings)
+    restore.load_trained(simulated_shop.examples, tmp_path)
+
+
+@pytest.mark.slow
+def test_a_log_of_clicks_alone_trains_and_says_once_what_is_absent(
+    simulated_shop: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with gzip.open(simulated_shop.events, "rt") as file:
+        events = [json.loads(line) for line in file]
+    clicks = {(e["request_id"], e["item_id"]) for e in events if e["event"] == "click"}
+    kept = [
+        e
+        for e in events
+        if e["event"] != "order" and (e["request_id"], e["item_id"]) in clicks
+    ]
+    (tmp_path / "events.jsonl").write_text("".join(json.dumps(e) + "\n" for e in kept))
+    source = ["--events", str(tmp_path / "events.jsonl")]
+    source += ["--items", str(simulated_shop.items), "--output", str(tmp_path / "data")]
+    assert preprocess.main(source) == 0
+    capsys.readouterr()
+    assert train.main(arguments(tmp_path / "data", tmp_path / "run")) == 0
+    said = capsys.readouterr().err
+    assert said.count("the training data has no ordered items") == 1
+    assert said.count("the training data has no unclicked items") == 1
+    assert said.count("the ranking loss has nothing to compare") == 1
+    assert falls(tmp_path / "run")
 
 
 def test_equal_seeds_give_equal_runs_and_other_seeds_others(
@@ -148,15 +215,90 @@ def test_a_directory_with_another_config_is_refused(
     )
 
 
-def test_a_diverging_loss_stops_training_and_keeps_the_last_checkpoint(
-    simulated_shop: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        (
+            "learning_rate=1e20",
+            "the loss became nan at step 2, in epoch 1, most likely because learning_rate 1e\\+20 is too high",
+        ),
+        (
+            "temperature=1e-38",
+            "the loss became nan at step 1, in epoch 1, most likely because temperature 1e-38 is too low",
+        ),
+    ],
+)
+def test_a_loss_that_is_no_number_stops_training_at_its_step(
+    simulated_shop: Any,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    setting: str,
+    message: str,
 ) -> None:
-    argv = arguments(simulated_shop.examples, tmp_path / "run", "temperature=1e-38")
+    argv = arguments(simulated_shop.examples, tmp_path / "run", setting)
+    fails_with(capsys, argv, message)
+    assert metrics(tmp_path / "run") == []
+
+
+def test_the_last_good_checkpoint_survives_a_broken_step(
+    simulated_shop: Any,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import tensorflow as tf
+
+    from tfrs_mmse.model import TwoTowerModel
+
+    healthy = TwoTowerModel.compute_loss
+
+    def breaks_at_step_4(self: Any, inputs: Any, training: bool = False) -> tf.Tensor:
+        loss = healthy(self, inputs, training)
+        return loss + tf.where(self.optimizer.iterations < 3, 0.0, float("nan"))
+
+    monkeypatch.setattr(TwoTowerModel, "compute_loss", breaks_at_step_4)
+    # Two steps an epoch.
+    argv = arguments(simulated_shop.examples, tmp_path, "epochs=3")
     fails_with(
         capsys,
         argv,
-        "in epoch 1: lower learning_rate or raise temperature; the checkpoint after epoch 0 is kept",
+        "at step 4, in epoch 2, .* the checkpoint after epoch 1 is kept",
     )
+    assert [entry["epoch"] for entry in metrics(tmp_path)] == [1]
+    model = restore.load_trained(simulated_shop.examples, tmp_path).model
+    assert all(tf.reduce_all(tf.math.is_finite(v)) for v in model.trainable_variables)
+    # The same command goes on from there.
+    monkeypatch.setattr(TwoTowerModel, "compute_loss", healthy)
+    assert train.main(argv) == 0
+    assert [entry["epoch"] for entry in metrics(tmp_path)] == [1, 2, 3]
+
+
+@pytest.mark.slow
+def test_a_diverging_loss_stops_training_and_keeps_the_last_checkpoint(
+    simulated_shop: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = ["learning_rate=1e6", "batch_size=8", "epochs=30"]
+    fails_with(
+        capsys,
+        arguments(simulated_shop.examples, tmp_path, *settings),
+        r"the loss diverges, from \S+ at the start to a mean of \S+, at step \d+, in epoch \d+, "
+        r"most likely because learning_rate 1e\+06 is too high: .* the checkpoint after epoch \d+ is kept",
+    )
+    restore.load_trained(simulated_shop.examples, tmp_path)
+
+
+def test_a_setting_that_needs_an_absent_level_is_refused_before_anything_is_written(
+    simulated_shop: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    manifest = json.loads((simulated_shop.examples / schema.MANIFEST).read_text())
+    del manifest["splits"]["train"]["ordered"]
+    (tmp_path / schema.MANIFEST).write_text(json.dumps(manifest))
+    fails_with(
+        capsys,
+        arguments(tmp_path, tmp_path / "run", "ordered_weight=4"),
+        "ordered_weight is set to 4.0, but the training data has no ordered items",
+    )
+    assert not (tmp_path / "run").exists()
 
 
 def test_missing_examples_are_one_sentence(

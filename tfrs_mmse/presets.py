@@ -1,0 +1,110 @@
+"""The presets: named configs, each a system of the literature or MMSE without one of its parts."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+from tfrs_mmse.config import ATTRIBUTES, TrainConfig
+
+Preset = Callable[[], TrainConfig]
+
+
+def mmse() -> TrainConfig:
+    """Our reading of MMSE (arXiv 2303.11009).
+
+    All grains, fused after the similarity; ordered and clicked items as positives of a sampled softmax, against
+    in-batch and uniform random items; ordered > clicked > unclicked by a pairwise ranking loss inside each request.
+    """
+    return TrainConfig()
+
+
+def two_tower() -> TrainConfig:
+    """The plain two-tower model of the TensorFlow Recommenders retrieval tutorial, as a baseline.
+
+    Every click is a positive of equal weight, an order is no more than a click; the only negatives are the other
+    items of the batch, without correction for how often they are drawn; features are fused early, into one vector in
+    each tower. Deviations, which make it stronger: it reads the same grains, its vectors are of unit length with the
+    same temperature, the unclicked items of other requests are negatives too, and an item that stands in several
+    requests of a batch is one negative, not several.
+    """
+    return TrainConfig(
+        preset="two_tower",
+        fusion="early",
+        ordered_weight=1.0,
+        uniform_negatives=0,
+        log_q=False,
+        mask_positives=False,
+        ranking_weight=0.0,
+    )
+
+
+def dpsr() -> TrainConfig:
+    """JD's DPSR, "Towards personalized and semantic retrieval" (arXiv 2006.02282), as far as its abstract goes.
+
+    We know a two-tower model that is trained on clicks with in-batch and uniform random negatives mixed, and of its
+    loss that it is a pairwise hinge; margin and mixing ratio are our choice. Deviations: one vector a query instead of
+    several heads, and no features of the user, which our logs need not have. Towers and batches as in `two_tower`.
+    """
+    return dataclasses.replace(
+        two_tower(), preset="dpsr", retrieval_loss="hinge", uniform_negatives=1024
+    )
+
+
+def mgdspr() -> TrainConfig:
+    """Taobao's MGDSPR (arXiv 2106.09297), as far as its abstract and summaries go.
+
+    Multi-granular query units, fused early; softmax cross entropy with a temperature, over random negatives and mixes
+    of the positive with the hardest of them (I_mix). Deviations: character, bigram and word units are mean-pooled, not
+    encoded by attention; no history of the user; the hardest are sought among in-batch and uniform negatives; the
+    mixing shares, the temperature and the numbers of negatives are our choice.
+    """
+    return dataclasses.replace(
+        two_tower(),
+        preset="mgdspr",
+        retrieval_loss="mixed_softmax",
+        uniform_negatives=1024,
+    )
+
+
+# What takes a part of MMSE away.
+_WITHOUT: dict[str, dict[str, Any]] = {
+    "post_fusion": {"fusion": "early"},
+    "ranking_loss": {"ranking_weight": 0.0},
+    "unclicked": {"unclicked": False},
+    "ordered_level": {"ordered_level": False},
+    "uniform_negatives": {"uniform_negatives": 0},
+    "log_q": {"log_q": False},
+    "word": {"grains": "-word"},
+    "bigram": {"grains": "-bigram"},
+    "character": {"grains": "-character"},
+    "attributes": {"grains": f"-{ATTRIBUTES}"},
+}
+
+
+def mmse_without(part: str) -> Preset:
+    """`mmse` with one part taken away, and everything else as it is.
+
+    Source: `mmse` (arXiv 2303.11009); that a system is measured without each of its parts is our comparison.
+
+    Args:
+        part: A key of the table above.
+
+    Returns:
+        A preset by the name of `mmse_without_PART`.
+    """
+
+    def preset() -> TrainConfig:
+        name = f"mmse_without_{part}"
+        return dataclasses.replace(mmse(), preset=name, **_WITHOUT[part])
+
+    return preset
+
+
+PARTS = tuple(_WITHOUT)
+PRESETS: dict[str, Preset] = {
+    "mmse": mmse,
+    "two_tower": two_tower,
+    "dpsr": dpsr,
+    "mgdspr": mgdspr,
+    **{f"mmse_without_{part}": mmse_without(part) for part in PARTS},
+}
