@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 CODE := tfrs_mmse beam serving benchmarks tests setup.py
 
-.PHONY: setup check format test test-all demo lock
+.PHONY: setup check format test test-all demo quality lock
 
 setup: .venv/.from-lock
 
@@ -30,6 +30,10 @@ test-all: setup
 
 demo: setup
 	$(BIN)/python -m benchmarks.demo --output demo
+
+# Hours; goes on where it stopped. QUALITY_ARGS=--quick takes minutes.
+quality: setup
+	$(BIN)/python -m benchmarks.quality $(QUALITY_ARGS)
 
 # Needs uv (`pip install uv`). Names, versions and hashes only: no place that packages came from.
 lock:

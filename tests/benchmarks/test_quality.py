@@ -1,0 +1,585 @@
+"""The quality table: golden significance, utilities and rows; then a small table through the command."""
+
+import itertools
+import json
+from pathlib import Path
+from typing import Any
+
+import ir_measures
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from numpy.testing import assert_allclose
+
+from benchmarks.quality import (
+    __main__ as quality,
+)
+from benchmarks.quality import (
+    cells,
+    data_sets,
+    markdown,
+    pairwise,
+    results,
+    rows,
+    steps,
+    utility,
+)
+from benchmarks.quality.cells import Cell
+from benchmarks.quality.data_sets import DataSet
+from tfrs_mmse import per_query, trec
+from tfrs_mmse.cli import CommandError
+
+NAN = float("nan")
+
+
+def test_holm_multiplies_the_smallest_by_all_the_next_by_one_less_and_never_falls() -> (
+    None
+):
+    # Sorted: 0.01 * 4 = 0.04; 0.02 * 3 = 0.06; 0.025 * 2 = 0.05, but not below 0.06; 0.9 * 1.
+    assert_allclose(pairwise.holm([0.025, 0.01, 0.9, 0.02]), [0.06, 0.04, 0.9, 0.06])
+    assert_allclose(pairwise.holm([0.5, 0.6]), [1.0, 1.0])
+    assert pairwise.holm([]) == []
+
+
+def test_a_system_is_better_where_the_paired_difference_is_beyond_chance() -> None:
+    rng = np.random.default_rng(0)
+    query = rng.normal(size=200)  # what makes a query hard is the same for all systems
+    low, high = query, query + 0.1 + rng.normal(scale=0.2, size=200)
+    same = query + rng.normal(scale=0.2, size=200) * np.tile([1, -1], 100)
+    better = pairwise.better_than({"low": low, "high": high, "copy": low, "same": same})
+    assert better == {
+        "low": [],
+        "high": ["low", "copy", "same"],
+        "copy": [],
+        "same": [],
+    }
+
+
+def test_more_systems_make_the_same_difference_less_significant() -> None:
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(size=100), rng.normal(size=100)
+    b += a.mean() - b.mean() + 0.35
+    others = {f"system {i}": rng.normal(size=100) + 0.1 for i in range(10)}
+    assert pairwise.better_than({"a": a, "b": b}) == {"a": [], "b": ["a"]}
+    assert "a" not in pairwise.better_than({"a": a, "b": b, **others})["b"]
+
+
+def test_queries_without_the_figure_do_not_count() -> None:
+    good, bad = np.linspace(0.5, 0.9, 30), np.linspace(0.1, 0.6, 30)
+    assert pairwise.better_than(
+        {"good": np.append(good, NAN), "bad": np.append(bad, NAN)}
+    ) == {"good": ["bad"], "bad": []}
+    assert pairwise.better_than(
+        {"one": np.array([1.0, NAN]), "query": np.array([0.0, NAN])}
+    ) == {"one": [], "query": []}
+
+
+def test_utility_ndcg_divides_the_discounted_utilities_by_those_of_the_best_order() -> (
+    None
+):
+    gains = [{"a": 0.04, "b": 0.02, "c": 1e-9}, {"a": 0.3}, {"a": 0.3}, {}]
+    ranked = [["x", "b", "a"], ["a"], ["y", "z"], ["a"]]
+    # b at rank 2 and a at rank 3; best: a at rank 1, b at rank 2, c at rank 3.
+    found = 0.02 / np.log2(3) + 0.04 / np.log2(4)
+    best = 0.04 / np.log2(2) + 0.02 / np.log2(3) + 1e-9 / np.log2(4)
+    assert_allclose(
+        utility.utility_ndcg(gains, ranked), [found / best, 1.0, 0.0, NAN], rtol=1e-12
+    )
+
+
+def test_utility_ndcg_sees_ten_results_only() -> None:
+    many = {f"i{i:02d}": 1.0 / (i + 1) for i in range(30)}
+    best = sorted(many, key=lambda name: -many[name])
+    eleventh = ["none"] * 10 + best
+    assert_allclose(
+        utility.utility_ndcg([many, many], [best, eleventh]), [1.0, 0.0], rtol=1e-12
+    )
+
+
+def write_truth(path: Path, utilities: list[tuple[str, str, float]]) -> None:
+    query, item_id, order = zip(*utilities, strict=True)
+    columns = {"query": query, "item_id": item_id, "order_utility": order}
+    pq.write_table(pa.table(columns), path)
+
+
+def test_utilities_belong_to_the_folded_query_and_strings_that_fold_alike_share_them(
+    tmp_path: Path,
+) -> None:
+    write_truth(
+        tmp_path / "truth.parquet",
+        [
+            ("Café", "a b", 0.4),
+            ("Café", "c", 0.2),
+            ("cafe", "a b", 0.2),
+            ("tea", "c", 0.1),
+        ],
+    )
+    gains = utility.read_gains(tmp_path / "truth.parquet")
+    assert gains.keys() == {b"cafe", b"tea"}
+    assert gains[b"cafe"] == pytest.approx({"a%20b": 0.3, "c": 0.1})
+
+
+def test_the_figure_of_a_run_file_goes_by_its_ranks(tmp_path: Path) -> None:
+    write_truth(tmp_path / "truth.parquet", [("tea", "a", 0.2), ("tea", "b", 0.1)])
+    query = trec.query_id(b"tea")
+    (tmp_path / "test.run").write_text(
+        f"{query} Q0 b 1 0.9 mmse\n{query} Q0 a 2 0.8 mmse\n"
+        + "".join(f"{query} Q0 x{r} {r} {1 / r} mmse\n" for r in range(3, 20))
+    )
+    gains = utility.read_gains(tmp_path / "truth.parquet")
+    values = utility.figures_of_run(gains, [b"tea", b"x"], tmp_path / "test.run")
+    expected = (0.1 + 0.2 / np.log2(3)) / (0.2 + 0.1 / np.log2(3))
+    assert_allclose(values, [expected, NAN], rtol=1e-12)
+
+
+def figures(recall: list[float]) -> dict[str, dict[str, np.ndarray]]:
+    return {"clicked": {"recall@10": np.array(recall)}}
+
+
+def test_rows_hold_mean_and_spread_of_the_seeds_over_the_queries_with_the_figure() -> (
+    None
+):
+    # mmse: means 0.5 and 0.7 over four queries; sample standard deviation sqrt(2 * 0.1**2 / 1).
+    table = rows.rows_of(
+        "elo7",
+        "query",
+        {
+            "bm25": dict.fromkeys([0, 1], figures([0.1, 0.3, 0.2, 0.2, NAN])),
+            "mmse": {
+                0: figures([0.4, 0.6, 0.5, 0.5, NAN]),
+                1: figures([0.6, 0.8, 0.8, 0.6, NAN]),
+            },
+            "two_tower": {3: figures([0.2, 0.2, 0.2, 0.2, NAN])},
+        },
+    )
+    same = {"data": "elo7", "split": "query", "level": "clicked", "metric": "recall@10"}
+    assert table == [
+        {**same, "system": "bm25", "mean": 0.2, "std": 0.0, "seeds": [0, 1], "better_than": []},
+        {**same, "system": "mmse", "mean": 0.6, "std": 0.141421, "seeds": [0, 1], "better_than": ["bm25", "two_tower"]},
+        {**same, "system": "two_tower", "mean": 0.2, "std": None, "seeds": [3], "better_than": []},
+    ]  # fmt: skip
+
+
+def test_systems_are_compared_by_the_mean_of_their_seeds() -> None:
+    low, high = [0.1, 0.2, 0.15, 0.25], [0.8, 0.9, 0.95, 0.85]
+    table = rows.rows_of(
+        "elo7",
+        "query",
+        {
+            "two_tower": {0: figures([0.5, 0.6, 0.5, 0.6])},
+            "mmse": {0: figures(high), 1: figures(low)},
+        },
+    )
+    assert [r["better_than"] for r in table] == [[], []]
+
+
+def test_a_figure_that_no_query_has_gives_no_row() -> None:
+    assert rows.rows_of("elo7", "query", {"mmse": {0: figures([NAN, NAN])}}) == []
+
+
+def row(system: str, mean: float, std: float | None = 0.01, **other: Any) -> rows.Row:
+    values = {
+        "data": "elo7",
+        "split": "query",
+        "system": system,
+        "level": "clicked",
+        "metric": "recall@10",
+        "mean": mean,
+        "std": std,
+        "seeds": [0, 1],
+        "better_than": [],
+    }
+    return rows.Row(**{**values, **other})  # type: ignore[typeddict-item]
+
+
+def test_the_table_marks_what_is_best_and_names_the_systems_that_are_beaten() -> None:
+    table = markdown.render(
+        [
+            row("bm25", 0.5, 0.0),
+            row("mmse", 0.6, better_than=["bm25", "two_tower"]),
+            row("two_tower", 0.45, None),
+        ],
+        {
+            "elo7 query": markdown.Facts(
+                num_queries=1302,
+                num_items=29_778,
+                source="python convert.py",
+                bm25={"k1": 0.4, "b": 0.75},
+                train_seconds={"mmse": 61.4},
+                settings={"mmse": [], "two_tower": ["epochs=1"]},
+                machines=["a processor, 2 cores"],
+            )
+        },
+    ).splitlines()
+    assert [line for line in table if line.startswith("|")] == [
+        "|  | system | clicked recall@10 | seeds | training |",
+        "| --- | --- | --- | --- | --- |",
+        "| a | `bm25` | 0.5000 |  |  |",
+        "| b | `mmse` | **0.6000** ± 0.0100 <sup>a,c</sup> | 2 | 61 s |",
+        "| c | `two_tower` | 0.4500 | 2 |  |",
+        "|  | `mmse` / `bm25` | 1.200x |  |  |",
+    ]
+    assert (
+        "Logs: `python convert.py`. 1302 held-out queries, 29778 items. BM25 (tuned on the train split's queries): "
+        "k1 = 0.4, b = 0.75. Machine: a processor, 2 cores." in table
+    )
+    assert "Not the presets' own values: `epochs=1` for `two_tower`." in table
+    assert any(
+        "--data elo7 --splits query --systems bm25 mmse two_tower --seeds 0 1" in line
+        for line in table
+    )
+
+
+def test_the_parts_of_mmse_are_shown_by_what_is_lost_without_them() -> None:
+    table = markdown.render(
+        [
+            row("mmse", 0.6, better_than=["mmse_without_word"]),
+            row("mmse_without_word", 0.55),
+            row("mmse_without_log_q", 0.61),
+        ],
+        {},
+    ).splitlines()
+    worth = table[table.index("## What each part of `mmse` is worth") :]
+    assert [line for line in worth if line.startswith("|")] == [
+        "| part | elo7 query: clicked recall@10 |",
+        "| --- | --- |",
+        "| word | **+0.0500** |",
+        "| log q | -0.0100 |",
+    ]
+    assert any("the runs behind them are not here" in line for line in table)
+
+
+def test_letters_go_on_after_z() -> None:
+    named = [markdown.letters(number) for number in (0, 25, 26, 27, 52)]
+    assert named == ["a", "z", "aa", "ab", "ba"]
+
+
+def test_ratios_are_over_bm25() -> None:
+    table = [row("bm25", 0.5), row("mmse", 0.6), row("mmse", 0.1, metric="recall@100")]
+    assert markdown.ratios(table) == {"elo7 query: clicked recall@10, vs bm25": 1.2}
+
+
+def test_settings_are_for_all_systems_or_for_one() -> None:
+    settings = ["epochs=1", "mmse:grains=word", "two_tower:epochs=2"]
+    assert quality.settings_of("mmse", settings) == ("epochs=1", "grains=word")
+    assert quality.settings_of("two_tower", settings) == ("epochs=1", "epochs=2")
+    with pytest.raises(CommandError, match="nmse:epochs=1: no such system; known are"):
+        quality.settings_of("mmse", ["nmse:epochs=1"])
+    with pytest.raises(CommandError, match="give seeds by --seeds"):
+        quality.settings_of("mmse", ["mmse:seed=1"])
+
+
+def test_bm25_alone_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    where = ["--work", str(tmp_path), "--output", str(tmp_path)]
+    assert quality.main(["--systems", "bm25", *where]) == 1
+    assert "--systems names only bm25" in capsys.readouterr().err
+
+
+class Commands:
+    """Stands in for the processes: writes what each command would write, and remembers the command lines."""
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+        self.broken = ""
+
+    def run(self, module: str, *args: object, log: Path) -> Any:
+        flags = dict(itertools.pairwise(map(str, args)))
+        self.calls.append(" ".join([module, *map(str, args)]))
+        if self.broken and self.broken in self.calls[-1]:
+            raise steps.StepFailed("it broke")
+        if module == "beam.preprocess":
+            examples = Path(flags["--output"])
+            examples.mkdir(parents=True)
+            (examples / "manifest.json").write_text(flags["--split-by"])
+        elif module == "beam.simulate":
+            Path(flags["--output"]).mkdir(parents=True)
+            write_truth(
+                Path(flags["--output"]) / "truth.parquet",
+                [("tea", "a", 0.2), ("nut", "b", 0.1)],
+            )
+        elif module == "tfrs_mmse.train":
+            (Path(flags["--model-dir"]) / "checkpoints").mkdir(parents=True)
+            return {"seconds": 2.0, "steps": 10}
+        else:
+            self.evaluate(flags, with_bm25="--no-bm25" not in args)
+        return {}
+
+    def evaluate(self, flags: dict[str, str], *, with_bm25: bool) -> None:
+        folder, prefix = Path(flags["--model-dir"]), flags["--run-output"]
+        (folder / "evaluation").mkdir()
+        [system, _] = folder.parent.name.rsplit("-", 1)
+        found = {system: figures([0.5, 0.7]), **({"bm25": figures([0.2, 0.5])} if with_bm25 else {})}  # fmt: skip
+        for values in found.values():
+            values["ordered"] = {"recall@10": np.array([1.0, NAN])}
+        per_query.write(folder / "evaluation/test.parquet", [b"nut", b"tea"], found)
+        document = {"task": "t", "num_queries": 2, "num_items": 3, "bm25": {"k1": 0.4}}
+        (folder / "evaluation/test.json").write_text(json.dumps(document))
+        for name in [".run", *([".bm25.run"] if with_bm25 else [])]:
+            Path(f"{prefix}{name}").write_text(
+                f"{trec.query_id(b'tea')} Q0 a 1 0.5 x\n"
+            )
+        Path(f"{prefix}.qrels").write_text("")
+
+
+@pytest.fixture
+def commands(monkeypatch: pytest.MonkeyPatch) -> Commands:
+    commands = Commands()
+    monkeypatch.setattr(steps, "run", commands.run)
+    return commands
+
+
+def arguments(tmp_path: Path, *more: str) -> list[str]:
+    where = ["--work", str(tmp_path / "work"), "--output", str(tmp_path / "out")]
+    small = ["--data", "simulator", "--splits", "time", "--seeds", "0", "1"]
+    return [*where, *small, "--systems", "mmse", "two_tower", *more]
+
+
+def test_finished_cells_are_kept_and_other_systems_add_to_the_table(
+    tmp_path: Path, commands: Commands, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert quality.main(arguments(tmp_path)) == 0
+    capsys.readouterr()
+    kinds = [call.split()[0] for call in commands.calls]
+    assert kinds == ["beam.simulate", "beam.preprocess"] + 4 * [
+        "tfrs_mmse.train",
+        "tfrs_mmse.evaluate",
+    ]
+    assert [
+        "--no-bm25" in call for call in commands.calls if "tfrs_mmse.evaluate" in call
+    ] == [False, True, True, True]
+    first = (tmp_path / "out/quality.json").read_text()
+    assert {
+        (r["system"], r["level"], r["metric"], r["mean"]) for r in json.loads(first)
+    } == {
+        (system, level, metric, mean)
+        for system, recall in (("bm25", 0.35), ("mmse", 0.6), ("two_tower", 0.6))
+        for level, metric, mean in (
+            ("clicked", "recall@10", recall),
+            ("ordered", "recall@10", 1.0),
+            ("ordered", "utility_ndcg@10", 0.5),  # `tea` is answered, `nut` is not
+        )
+    }
+    assert not list((tmp_path / "work").rglob("checkpoints"))
+
+    commands.calls.clear()
+    assert quality.main(arguments(tmp_path)) == 0
+    assert json.loads(capsys.readouterr().out)["measurements"]["cells_made"] == 0
+    assert commands.calls == []
+    assert (tmp_path / "out/quality.json").read_text() == first
+
+    assert quality.main(arguments(tmp_path, "--systems", "dpsr", "--seeds", "0")) == 0
+    assert [call.split()[0] for call in commands.calls] == [
+        "tfrs_mmse.train",
+        "tfrs_mmse.evaluate",
+    ]
+    table = json.loads((tmp_path / "out/quality.json").read_text())
+    assert list(dict.fromkeys(r["system"] for r in table)) == [
+        "bm25",
+        "mmse",
+        "two_tower",
+        "dpsr",
+    ]
+
+
+def test_a_cell_that_fails_is_named_at_the_end_and_made_by_the_next_call(
+    tmp_path: Path, commands: Commands, capsys: pytest.CaptureFixture[str]
+) -> None:
+    commands.broken = "--preset mmse --set seed=0"
+    assert quality.main(arguments(tmp_path)) == 1
+    out, err = capsys.readouterr()
+    assert list(json.loads(out)["measurements"]["failed"]) == ["simulator time mmse 0"]
+    assert err.splitlines()[-1] == (
+        "error: 1 failed and are not in the table (simulator time mmse 0); the same command tries them again"
+    )
+    table = json.loads((tmp_path / "out/quality.json").read_text())
+    assert {tuple(r["seeds"]) for r in table if r["system"] == "mmse"} == {(1,)}
+
+    commands.broken = ""
+    commands.calls.clear()
+    assert quality.main(arguments(tmp_path)) == 0
+    assert sum("tfrs_mmse.train" in call for call in commands.calls) == 1
+
+
+def test_what_was_trained_is_only_evaluated_when_that_failed(
+    tmp_path: Path, commands: Commands
+) -> None:
+    commands.broken = "tfrs_mmse.evaluate"
+    assert quality.main(arguments(tmp_path)) == 1
+    assert not (tmp_path / "out").exists()
+    commands.broken = ""
+    commands.calls.clear()
+    assert quality.main(arguments(tmp_path)) == 0
+    assert not any("tfrs_mmse.train" in call for call in commands.calls)
+
+
+def test_another_config_is_refused_before_any_work_unless_redo_is_given(
+    tmp_path: Path, commands: Commands, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert quality.main(arguments(tmp_path)) == 0
+    commands.calls.clear()
+    changed = arguments(tmp_path, "--set", "two_tower:epochs=3")
+    assert quality.main(changed) == 1
+    assert "epochs 12 -> 3" in capsys.readouterr().err.splitlines()[-1]
+    assert commands.calls == []
+
+    assert quality.main([*changed, "--redo"]) == 0
+    trained = [call for call in commands.calls if "tfrs_mmse.train" in call]
+    assert len(trained) == 2
+    assert all("--set epochs=3 --set seed=" in call for call in trained)
+    text = (tmp_path / "out/quality.md").read_text()
+    assert "Not the presets' own values: `epochs=3` for `two_tower`." in text
+
+
+def test_seeds_of_different_settings_are_not_averaged(
+    tmp_path: Path, commands: Commands, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert quality.main(arguments(tmp_path, "--seeds", "0")) == 0
+    other = arguments(tmp_path, "--seeds", "1", "--set", "epochs=3")
+    assert quality.main(other) == 1
+    assert "were trained with different settings" in capsys.readouterr().err
+
+
+def test_bm25_stays_in_the_table_when_the_cell_beside_it_is_out_of_date(
+    tmp_path: Path, commands: Commands, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert quality.main(arguments(tmp_path)) == 0
+    [data_set] = [
+        p for p in (tmp_path / "work").iterdir() if p.name == "simulator-time"
+    ]
+    wanted = data_set / "mmse-0/wanted.json"
+    wanted.write_text(wanted.read_text().replace('"epochs": 12', '"epochs": 13'))
+    assert quality.main(arguments(tmp_path, "--systems", "dpsr")) == 0
+    assert "simulator time mmse 0 is left out of the table, changed are epochs 13 -> 12" in (
+        capsys.readouterr().err
+    )  # fmt: skip
+    table = json.loads((tmp_path / "out/quality.json").read_text())
+    seeds = {r["system"]: r["seeds"] for r in table}
+    assert seeds == {"bm25": [0, 1], "mmse": [1], "two_tower": [0, 1], "dpsr": [0, 1]}
+
+
+def test_rows_of_data_that_are_not_here_are_kept(
+    tmp_path: Path, commands: Commands, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/quality.json").write_text(json.dumps([row("mmse", 0.5)]))
+    absent = ["--elo7", str(tmp_path), "--data", "elo7", "simulator"]
+    assert quality.main(arguments(tmp_path, *absent, "--splits", "query")) == 0
+    out, err = capsys.readouterr()
+    assert f"elo7 is left out: expected convert.py or examples in {tmp_path}" in err
+    assert json.loads(out)["measurements"]["left_out"] == ["elo7 query"]
+    table = json.loads((tmp_path / "out/quality.json").read_text())
+    assert {(r["data"], r["split"]) for r in table} == {
+        ("elo7", "query"),
+        ("simulator", "query"),
+    }
+
+
+def test_the_table_is_of_all_data_sets_in_the_folder(
+    tmp_path: Path, commands: Commands
+) -> None:
+    assert quality.main(arguments(tmp_path, "--systems", "mmse")) == 0
+    assert quality.main(arguments(tmp_path, "--splits", "query")) == 0
+    text = (tmp_path / "out/quality.md").read_text()
+    assert "## simulator, split by query" in text
+    assert "## simulator, split by time" in text
+    assert "the runs behind them are not here" not in text
+    assert text.count("Logs: `python -m beam.simulate --requests 30000") == 2
+
+
+def test_a_file_that_is_no_table_is_not_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "quality.json").write_text('{"mmse": 1}')
+    with pytest.raises(CommandError, match="expected rows of an earlier table in"):
+        results.read_rows(tmp_path / "quality.json")
+
+
+def test_another_shop_in_the_same_work_folder_is_refused(
+    tmp_path: Path, commands: Commands
+) -> None:
+    small = data_sets.Sources(tmp_path, requests=100, items=50)
+    data_sets.prepare("simulator", "time", small, tmp_path)
+    with pytest.raises(
+        CommandError, match=r"'requests': 100.* not from .*'requests': 200"
+    ):
+        data_sets.prepare("simulator", "time", small._replace(requests=200), tmp_path)
+
+
+def test_a_step_that_fails_says_its_last_words_and_where_its_log_is(
+    tmp_path: Path,
+) -> None:
+    with pytest.raises(steps.StepFailed) as failed:
+        steps.run(
+            "tfrs_mmse.train",
+            "--data",
+            tmp_path,
+            "--model-dir",
+            tmp_path / "m",
+            "--set",
+            "x=1",
+            log=tmp_path / "train.log",
+        )
+    assert "ended with exit status 1 (--set x: no such config field" in str(
+        failed.value
+    )
+    assert str(failed.value).endswith(f"its log is {tmp_path / 'train.log'}")
+
+
+def test_a_cell_is_finished_only_with_all_of_its_files(
+    tmp_path: Path, commands: Commands
+) -> None:
+    assert quality.main(arguments(tmp_path)) == 0
+    folder = tmp_path / "work/simulator-time"
+    cell = Cell(
+        DataSet("simulator", "time", folder, folder / "examples", ""), "mmse", 0
+    )
+    assert cells.is_finished(cell)
+    (cell.folder / "test.qrels").unlink()
+    assert not cells.is_finished(cell)
+
+
+@pytest.mark.slow
+def test_a_small_table_comes_from_the_real_commands(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = [
+        *arguments(tmp_path, "--systems", "mmse", "bm25"),
+        *("--requests", "600", "--items", "300", "--set", "epochs=1"),
+        *("--set", "embedding_dim=16", "--set", "batch_size=128"),
+    ]
+    assert quality.main(argv) == 0
+    first = json.loads(capsys.readouterr().out)["measurements"]
+    assert (first["cells_made"], first["failed"]) == (2, {})
+    table = json.loads((tmp_path / "out/quality.json").read_text())
+    assert {(r["data"], r["split"]) for r in table} == {("simulator", "time")}
+    assert {r["system"] for r in table} == {"bm25", "mmse"}
+    assert {(r["level"], r["metric"]) for r in table} == {
+        *(("clicked", f"recall@{k}") for k in (10, 100, 1000)),
+        *(("ordered", f"recall@{k}") for k in (10, 100, 1000)),
+        ("ordered", "utility_ndcg@10"),
+        ("all", "ndcg@10"),
+    }
+    assert all(0 < r["mean"] <= 1 and r["seeds"] == [0, 1] for r in table)
+    # The same figure by another scorer from the files: it counts queries without a clicked item as 0.
+    means = {
+        (r["system"], r["metric"]): r["mean"] for r in table if r["level"] == "clicked"
+    }
+    for system, name in (("mmse", "test.run"), ("bm25", "test.bm25.run")):
+        cells_with_run = list((tmp_path / "work/simulator-time").glob(f"*/{name}"))
+        recomputed = []
+        for run in cells_with_run:
+            qrels = list(ir_measures.read_trec_qrels(str(run.parent / "test.qrels")))
+            relevant = {q.query_id for q in qrels if q.relevance >= 2}
+            share = len(relevant) / len({q.query_id for q in qrels})
+            measure = ir_measures.R(rel=2) @ 10
+            found = ir_measures.read_trec_run(str(run))
+            value = ir_measures.calc_aggregate([measure], qrels, found)[measure]
+            recomputed.append(value / share)
+        assert means[system, "recall@10"] == pytest.approx(
+            np.mean(recomputed), abs=2e-6
+        )
+
+    assert quality.main(argv) == 0
+    assert json.loads(capsys.readouterr().out)["measurements"]["cells_made"] == 0
+    assert json.loads((tmp_path / "out/quality.json").read_text()) == table
