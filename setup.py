@@ -19,7 +19,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11,<3.12",
     # Named one by one, so that the tests are never installed and Beam's workers get exactly this code.
-    packages=["tfrs_mmse", "beam", "beam.shop", "serving"],
+    packages=["tfrs_mmse", "tfrs_mmse.report", "beam", "beam.shop", "serving"],
     package_data={
         "tfrs_mmse": ["py.typed"],
         "beam": ["py.typed"],
@@ -34,6 +34,7 @@ setup(
         "tensorflow-serving-api~=2.20.0",
         "apache-beam>=2.77,<3",
         "bm25s>=0.3",
+        "matplotlib>=3.10",
         "numpy>=2,<3",
         "pyarrow>=20",
         "ranx>=0.3.21",

@@ -1,6 +1,7 @@
 """Evaluates a trained model by retrieving from the whole catalogue for every held-out query, with BM25 beside it.
 
     python -m tfrs_mmse.evaluate --data examples --model-dir runs/mmse --split test --run-output /tmp/mmse
+    python -m tfrs_mmse.evaluate --data examples --model-dir runs/mmse --compare runs/two_tower
 
 The unit is the distinct folded query of the split. Its relevant items are the union over its requests, each at the
 deepest level it reached. The result, one JSON document on stdout and in `MODEL_DIR/evaluation/SPLIT.json`:
@@ -9,11 +10,31 @@ deepest level it reached. The result, one JSON document on stdout and in `MODEL_
      "averaged_over": {"clicked": 900, "ordered": 200, "all": 1000},
      "systems": {"mmse": {"clicked": {"recall@10": 0.5, "recall@100": ..., "recall@1000": ...},
                           "ordered": {"recall@10": ...}, "all": {"ndcg@10": ...}},
-                 "bm25": {...}}}
+                 "bm25": {...}},
+     "bm25": {"k1": 0.4, "b": 0.75},
+     "groups": {"unseen": {"averaged_over": {...}, "systems": {...}}, "seen": null, ...},
+     "curves": {"mmse": {"clicked": {"recall@1": ..., "recall@2": ..., ...}, "ordered": {...}}, "bm25": {...}},
+     "level_pairs": {"mmse": {"ordered>clicked": {"accuracy": 0.6, "num_queries": 150}, ...}},
+     "comparisons": {"bm25": {"clicked": {"recall@10": {"difference": 0.02, "p_value": 0.003, "significant": true,
+                                                        "better": 250, "worse": 180, "num_queries": 900}, ...}, ...},
+                     "previous": {...}},
+     "previous": {"model_dir": "runs/two_tower", "systems": {"two_tower": {...}}},
+     "task": "SHA-256 of queries, levels and items"}
 
 `clicked` is recall of the items that were clicked or ordered, `ordered` that of the ordered ones, `all` the NDCG with
 levels as gains (unclicked 1, clicked 2, ordered 3). A mean is over the queries that have a relevant item in that
 segment, `averaged_over` says how many; with none it is null.
+
+`bm25` are the parameters of the baseline, tuned on queries of the train split.
+
+`groups` repeats the figures for some of the queries (`seen` and `unseen` in training; `head`, `torso` and `tail` by
+traffic) and the recall of some of the items (`new_items`, `items_without_clicks`, `items_with_clicks`); a group that
+nothing is in is null. What exactly they are stands in `tfrs_mmse/groups.py`. `level_pairs` says how often the model
+scores an item of the higher level above one of the lower. `comparisons` are of the model with BM25 and, given
+--compare, with the evaluation that lies in that model directory, by a paired t-test over the queries.
+
+Beside the JSON stand SPLIT.parquet, the figures of each query, and report.html (report-train.html of the train split),
+which shows all this in one file for people, with the training, the best and worst queries and a map of the items.
 
 `--run-output PREFIX` writes what others need to check the figures, in the formats of TREC: PREFIX.run,
 PREFIX.bm25.run, PREFIX.qrels and PREFIX.queries.tsv. `ir_measures PREFIX.qrels PREFIX.run nDCG@10 'R(rel=2)@100'`
@@ -25,22 +46,17 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tfrs_mmse import cli, schema
 
 if TYPE_CHECKING:
-    import numpy as np
-
-    from tfrs_mmse.restore import Trained
-    from tfrs_mmse.retrieval import SearchResult
-
-BM25 = "bm25"
+    from tfrs_mmse.evaluation import Evaluation
 
 
 @cli.command
 def main(argv: Sequence[str] | None = None) -> None:
-    """Parses the command line, evaluates, prints the result."""
+    """Parses the command line, evaluates, writes, prints the result."""
     parser = cli.argument_parser("tfrs_mmse.evaluate", __doc__)
     parser.add_argument(
         "--data",
@@ -69,113 +85,68 @@ def main(argv: Sequence[str] | None = None) -> None:
         help="also write TREC run and qrels files",
     )
     parser.add_argument(
+        "--compare",
+        type=Path,
+        metavar="DIR",
+        help="another model directory, with an evaluation of the same split",
+    )
+    parser.add_argument(
         "--no-bm25", dest="bm25", action="store_false", help="leave the baseline out"
+    )
+    parser.add_argument(
+        "--no-report", dest="report", action="store_false", help="write no HTML report"
     )
     args = parser.parse_args(argv)
 
-    result = evaluate(
+    # Imports TensorFlow and ranx, which --help need not wait for.
+    from tfrs_mmse import evaluation
+
+    if args.run_output is not None:
+        # Now, so that a place that cannot be written fails before the long work.
+        args.run_output.parent.mkdir(parents=True, exist_ok=True)
+    outcome = evaluation.evaluate(
         args.data,
         args.model_dir,
         args.split,
-        run_output=args.run_output,
-        bm25=args.bm25,
+        with_bm25=args.bm25,
+        compare=args.compare,
     )
-    report = args.model_dir / schema.EVALUATION / f"{args.split}.json"
-    report.parent.mkdir(parents=True, exist_ok=True)
-    report.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    cli.print_result(result)
+    if args.run_output is not None:
+        _write_run(args.run_output, outcome)
+    _write_evaluation(args.model_dir / schema.EVALUATION, outcome)
+    if args.report:
+        from tfrs_mmse import report
 
-
-def evaluate(
-    data: Path,
-    model_dir: Path,
-    split: str,
-    *,
-    run_output: Path | None = None,
-    bm25: bool = True,
-) -> dict[str, Any]:
-    """Retrieves for every query of a split and scores what was found.
-
-    Args:
-        data: Directory of examples.
-        model_dir: Directory of a model that was trained on them.
-        split: One of `schema.SPLITS`.
-        run_output: Where to write TREC files, as the beginning of their paths; None writes none.
-        bm25: Whether to evaluate the baseline too.
-
-    Returns:
-        The document that the module describes.
-
-    Raises:
-        CommandError: data or model are missing, broken, or do not fit together, or nothing in the split is relevant.
-    """
-    from tfrs_mmse import corpus, metrics, relevance, restore, trec
-
-    trained = restore.load_trained(data, model_dir)
-    qrels = relevance.read_qrels(data, split)
-    queries = list(qrels)
-    if (
-        run_output is not None
-    ):  # now, so that a path that cannot be written fails before the long work
-        run_output.parent.mkdir(parents=True, exist_ok=True)
-        trec.write_qrels(_with_suffix(run_output, "qrels"), qrels)
-        trec.write_queries(_with_suffix(run_output, "queries.tsv"), queries)
-
-    items = corpus.embed_items(trained, data)
-    item_ids = items.item_id.tolist()
-    cli.say(
-        f"searching {len(item_ids)} items for {len(queries)} queries with {trained.config.preset}"
-    )
-    found = {trained.config.preset: _search_model(trained, items.embedding, queries)}
-    if bm25:
-        cli.say(f"searching {len(item_ids)} items for {len(queries)} queries with BM25")
-        found[BM25] = _search_bm25(data, queries, item_ids)
-
-    judgements = metrics.Judgements(qrels, item_ids)
-    if judgements.num_unknown:
-        cli.say(
-            f"{judgements.num_unknown} judged items are not in the catalogue and count as not found"
+        name = (
+            "report.html" if args.split == schema.TEST else f"report-{args.split}.html"
         )
-    if run_output is not None:
-        for name, result in found.items():
-            path = _with_suffix(run_output, "bm25.run" if name == BM25 else "run")
-            trec.write_run(path, queries, item_ids, result, tag=name)
-    return {
-        "split": split,
-        "num_queries": len(queries),
-        "num_items": len(item_ids),
-        "averaged_over": judgements.num_queries(),
-        "systems": {
-            name: metrics.means(judgements.figures(result.index))
-            for name, result in found.items()
-        },
-    }
+        path = args.model_dir / schema.EVALUATION / name
+        report.write(path, outcome, args.data)
+        cli.say(f"report for people: {path}")
+    cli.print_result(outcome.result)
 
 
-def _search_model(
-    trained: "Trained", item_embedding: "np.ndarray", queries: list[bytes]
-) -> "SearchResult":
-    import numpy as np
+def _write_evaluation(folder: Path, outcome: "Evaluation") -> None:
+    from tfrs_mmse import per_query
 
-    from tfrs_mmse import corpus, metrics, retrieval
+    folder.mkdir(parents=True, exist_ok=True)
+    document = json.dumps(outcome.result, indent=2) + "\n"
+    (folder / f"{outcome.split}.json").write_text(document, encoding="utf-8")
+    path = folder / f"{outcome.split}.parquet"
+    per_query.write(path, list(outcome.qrels), outcome.figures)
 
-    query_embedding = corpus.embed_queries(
-        trained, [query.decode("utf-8") for query in queries]
-    )
-    if not (np.isfinite(item_embedding).all() and np.isfinite(query_embedding).all()):
-        raise cli.CommandError(
-            "expected finite embeddings from the model, got NaN or infinite values: its training diverged; train it "
-            "again with a smaller learning rate"
+
+def _write_run(prefix: Path, outcome: "Evaluation") -> None:
+    from tfrs_mmse import evaluation, trec
+
+    queries, item_ids = list(outcome.qrels), outcome.items.item_id.tolist()
+    trec.write_qrels(_with_suffix(prefix, "qrels"), outcome.qrels)
+    trec.write_queries(_with_suffix(prefix, "queries.tsv"), queries)
+    for name, result in outcome.found.items():
+        suffix = "bm25.run" if name == evaluation.BM25 else "run"
+        trec.write_run(
+            _with_suffix(prefix, suffix), queries, item_ids, result, tag=name
         )
-    return retrieval.top_k(query_embedding, item_embedding, metrics.DEPTH)
-
-
-def _search_bm25(
-    data: Path, queries: list[bytes], item_ids: list[bytes]
-) -> "SearchResult":
-    from tfrs_mmse import bm25, metrics
-
-    return bm25.BM25(bm25.read_texts(data, item_ids)).search(queries, metrics.DEPTH)
 
 
 def _with_suffix(prefix: Path, suffix: str) -> Path:

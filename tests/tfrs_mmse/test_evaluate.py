@@ -7,18 +7,21 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import ir_measures
+import numpy as np
 import pytest
 import tensorflow as tf
 from ir_measures import R, nDCG
+from numpy.testing import assert_array_equal
 
-from tfrs_mmse import evaluate, restore, schema
+from tfrs_mmse import evaluate, per_query, restore
 from tfrs_mmse.config import TrainConfig
-from tfrs_mmse.features import Featurizer
-from tfrs_mmse.model import TwoTowerModel
+
+WriteRequests = Callable[[Path, list[tuple[str, dict[str, int]]]], None]
 
 CATALOGUE = {
     "nut": "Red nut\nsteel",
@@ -35,100 +38,19 @@ REQUESTS = [
     ("unknown", {"screw": 2}),
 ]
 WORDS = ["red", "blue", "nut", "bolt", "screw", "steel"]
-SPEC = schema.FeatureSpec(
-    text_fields=("title",),
-    grains=(
-        schema.Grain(name="word", kind=schema.GrainKind.TEXT, size=len(WORDS) + 1),
-    ),
-    max_query_words=8,
-    max_item_words=8,
-)
-
-
-def feature(values: list[Any]) -> tf.train.Feature:
-    if all(isinstance(v, str) for v in values):
-        return tf.train.Feature(
-            bytes_list=tf.train.BytesList(value=[v.encode() for v in values])
-        )
-    if all(isinstance(v, int) for v in values):
-        return tf.train.Feature(int64_list=tf.train.Int64List(value=values))
-    return tf.train.Feature(float_list=tf.train.FloatList(value=values))
-
-
-def write_records(path: Path, records: list[dict[str, list[Any]]]) -> None:
-    with tf.io.TFRecordWriter(str(path), "GZIP") as writer:
-        for record in records:
-            features = tf.train.Features(
-                feature={name: feature(values) for name, values in record.items()}
-            )
-            writer.write(tf.train.Example(features=features).SerializeToString())
-
-
-def item_record(
-    featurizer: Featurizer, item_id: str, text: str
-) -> dict[str, list[Any]]:
-    ids = featurizer.items({"title": tf.constant([text])})["word"].to_list()[0]
-    return {
-        schema.ITEM_ID: [item_id],
-        schema.TITLE: [text.split("\n")[0]],
-        schema.TEXT: [text],
-        schema.LOG_PROBABILITY: [-1.0],
-        schema.item_feature("word"): ids,
-        schema.item_lengths("word"): [len(ids)],
-    }
-
-
-def request_record(query: str, levels: dict[str, int]) -> dict[str, list[Any]]:
-    return {
-        schema.QUERY: [query],
-        schema.ITEM_ID: list(levels),
-        schema.LEVEL: list(levels.values()),
-    }
 
 
 @pytest.fixture(scope="module")
-def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def shop(
+    tmp_path_factory: pytest.TempPathFactory, shop_writer: Callable[..., Any]
+) -> Path:
     """A directory with `examples/` and an untrained model in `run/`."""
     root = tmp_path_factory.mktemp("shop")
-    data, run = root / "examples", root / "run"
-    (data / schema.VOCABULARY_DIR).mkdir(parents=True)
-    (data / schema.VOCABULARY_DIR / "word.txt").write_text(
-        "".join(f"{word}\n" for word in WORDS)
-    )
-    manifest = schema.Manifest(
-        features=SPEC,
-        num_items=len(CATALOGUE),
-        splits={},
-        accounting={},
-        sources={},
-        config={},
-        vocabulary_hash=schema.vocabulary_hash(data, SPEC.grains),
-    )
-    (data / schema.MANIFEST).write_text(manifest.to_json())
-    featurizer = Featurizer(SPEC, {"word": WORDS})
-    records = [item_record(featurizer, *item) for item in CATALOGUE.items()]
-    write_records(data / "items-00000-of-00002.tfrecord.gz", records[:3])
-    write_records(data / "items-00001-of-00002.tfrecord.gz", records[3:])
-    write_records(
-        data / "test-00000-of-00001.tfrecord.gz",
-        [request_record(*request) for request in REQUESTS],
-    )
-    save_model(run, manifest, featurizer)
+    writer = shop_writer(root, WORDS)
+    writer.write_items(CATALOGUE)
+    writer.write_requests("test", REQUESTS)
+    writer.write_model(TrainConfig(embedding_dim=4))
     return root
-
-
-def save_model(run: Path, manifest: schema.Manifest, featurizer: Featurizer) -> None:
-    config = TrainConfig(embedding_dim=4)
-    tf.keras.utils.set_random_seed(0)
-    model = TwoTowerModel(manifest.features, config, num_items=manifest.num_items)
-    restore.build(model, featurizer)
-    run.mkdir()
-    (run / schema.CONFIG).write_text(
-        json.dumps(restore.run_description(config, manifest))
-    )
-    tf.train.CheckpointManager(
-        tf.train.Checkpoint(model=model), str(run / schema.CHECKPOINTS), 1
-    ).save()
 
 
 def arguments(shop: Path, *more: str) -> list[str]:
@@ -171,6 +93,111 @@ def test_prints_the_figures_of_model_and_baseline(
     }
     assert 0 < result["systems"]["mmse"]["all"]["ndcg@10"] < 1
     assert json.loads((shop / "run" / "evaluation" / "test.json").read_text()) == result
+
+
+def test_repeats_the_figures_for_groups_of_queries_and_items(
+    shop: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert evaluate.main(arguments(shop)) == 0
+    result = json.loads(capsys.readouterr().out)
+    # This shop has no train split: everything is unseen and new.
+    assert result["groups"]["seen"] is result["groups"]["items_with_clicks"] is None
+    assert result["groups"]["unseen"] == {
+        "averaged_over": result["averaged_over"],
+        "systems": result["systems"],
+    }
+    new = result["groups"]["new_items"]
+    assert new["averaged_over"] == {"clicked": 3, "ordered": 1}
+    assert new["systems"]["bm25"] == {
+        s: result["systems"]["bm25"][s] for s in ("clicked", "ordered")
+    }
+    # `red nut` has two of the five requests, the other three queries one each.
+    assert result["groups"]["head"]["averaged_over"]["all"] == 1
+    assert result["groups"]["torso"]["averaged_over"]["all"] == 3
+    assert result["groups"]["tail"] is None
+
+
+def test_says_how_recall_grows_and_whether_scores_order_the_levels(
+    shop: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert evaluate.main(arguments(shop)) == 0
+    result = json.loads(capsys.readouterr().out)
+    recall = result["curves"]["bm25"]["clicked"]
+    # `red nut` finds `nut` first of its two, `blue nut` has `big nut` first and then `nut`, `unknown` finds nothing.
+    assert recall["recall@1"] == pytest.approx((1 / 2 + 1 / 2 + 0) / 3, abs=1e-6)
+    assert recall["recall@2"] == pytest.approx((1 / 2 + 1 + 0) / 3, abs=1e-6)
+    pairs = result["level_pairs"]["mmse"]
+    assert pairs["ordered>clicked"]["num_queries"] == 1
+    assert pairs["clicked>unclicked"]["num_queries"] == 2
+    assert 0 <= pairs["clicked>unclicked"]["accuracy"] <= 1
+
+
+def test_compares_with_the_baseline_and_with_another_evaluation(
+    shop: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(shop / "run", other)
+    data = ["--data", str(shop / "examples")]
+    assert evaluate.main([*data, "--model-dir", str(other)]) == 0
+    first = json.loads(capsys.readouterr().out)
+    assert list(first["comparisons"]) == ["bm25"]
+    assert (
+        first["comparisons"]["bm25"]["clicked"]["recall@10"]
+        == {
+            "difference": 0.5,  # 1, 1, 1 against 1/2, 1, 0
+            "p_value": 0.225,  # of t = 0.5 / sqrt(0.25 / 3) = 1.732 with 2 degrees of freedom
+            "significant": False,
+            "better": 2,
+            "worse": 0,
+            "num_queries": 3,
+        }
+    )
+    assert evaluate.main(arguments(shop, "--compare", str(other))) == 0
+    second = json.loads(capsys.readouterr().out)
+    assert second["previous"] == {
+        "model_dir": str(other),
+        "systems": {"mmse": first["systems"]["mmse"]},
+    }
+    same = second["comparisons"]["previous"]["all"]["ndcg@10"]
+    assert (same["difference"], same["p_value"], same["num_queries"]) == (0, 1, 4)
+
+
+def test_another_evaluation_must_be_there_and_of_the_same_queries(
+    shop: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    write_requests: WriteRequests,
+) -> None:
+    shutil.copytree(shop, tmp_path / "shop")
+    other = tmp_path / "shop" / "run"
+    shutil.rmtree(other / "evaluation", ignore_errors=True)
+    compare = arguments(shop, "--compare", str(other))
+    fails_with(
+        capsys, compare, "there is no test.json: run `python -m tfrs_mmse.evaluate"
+    )
+    path = tmp_path / "shop" / "examples" / "test-00000-of-00001.tfrecord.gz"
+    write_requests(path, [("red nut", {"nut": 2})])
+    assert evaluate.main(arguments(tmp_path / "shop")) == 0
+    capsys.readouterr()
+    fails_with(capsys, compare, "is of other queries, levels or items than this one")
+
+
+def test_writes_the_figures_of_every_query(shop: Path) -> None:
+    assert evaluate.main(arguments(shop)) == 0
+    path = shop / "run" / "evaluation" / "test.parquet"
+    figures = per_query.read(path, "bm25")
+    # In the order of their bytes: `blue nut`, `cha`, `red nut`, `unknown`.
+    assert_array_equal(figures["clicked"]["recall@10"], [1, np.nan, 1 / 2, 0])
+
+
+def test_the_report_can_be_left_out(shop: Path, tmp_path: Path) -> None:
+    shutil.copytree(shop, tmp_path / "shop")
+    report = tmp_path / "shop" / "run" / "evaluation" / "report.html"
+    report.unlink(missing_ok=True)
+    assert evaluate.main(arguments(tmp_path / "shop", "--no-report")) == 0
+    assert not report.exists()
+    assert evaluate.main(arguments(tmp_path / "shop")) == 0
+    assert report.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
 
 
 def test_the_baseline_reads_raw_text_beyond_the_vocabulary(
@@ -273,11 +300,14 @@ def test_an_unknown_split_is_a_usage_error(
 
 
 def test_a_split_in_which_nobody_clicked_is_refused(
-    shop: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    shop: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    write_requests: WriteRequests,
 ) -> None:
     shutil.copytree(shop, tmp_path / "shop")
     path = tmp_path / "shop" / "examples" / "test-00000-of-00001.tfrecord.gz"
-    write_records(path, [request_record("red nut", {"nut": 1})])
+    write_requests(path, [("red nut", {"nut": 1})])
     fails_with(
         capsys,
         arguments(tmp_path / "shop"),
@@ -340,11 +370,14 @@ def test_a_model_that_diverged_is_refused(
 
 
 def test_judged_items_outside_the_catalogue_are_reported(
-    shop: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    shop: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    write_requests: WriteRequests,
 ) -> None:
     shutil.copytree(shop, tmp_path / "shop")
     path = tmp_path / "shop" / "examples" / "test-00000-of-00001.tfrecord.gz"
-    write_records(path, [request_record("red nut", {"nut": 2, "gone": 3})])
+    write_requests(path, [("red nut", {"nut": 2, "gone": 3})])
     assert evaluate.main(arguments(tmp_path / "shop")) == 0
     out, err = capsys.readouterr()
     assert "1 judged items are not in the catalogue and count as not found" in err
@@ -353,7 +386,8 @@ def test_judged_items_outside_the_catalogue_are_reported(
 
 
 def test_help_answers_without_loading_tensorflow() -> None:
-    code = "import sys; from tfrs_mmse import evaluate; assert not {'tensorflow', 'ranx', 'numba'} & set(sys.modules)"
+    heavy = {"tensorflow", "ranx", "numba", "matplotlib"}
+    code = f"import sys; from tfrs_mmse import evaluate; assert not {heavy} & set(sys.modules)"
     subprocess.run(
         [sys.executable, "-c", code],
         check=True,

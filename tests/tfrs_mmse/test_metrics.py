@@ -40,6 +40,13 @@ def test_ndcg_takes_the_level_itself_as_gain() -> None:
     assert_allclose(ndcg, [(1 / log2(2) + 3 / log2(4)) / ideal], rtol=1e-12)
 
 
+def test_a_perfect_ranking_has_an_ndcg_of_one_whatever_rows_its_items_have() -> None:
+    # Row 0 stands in the longer list's place of nothing, too.
+    judgements = Judgements({b"q": {b"0": 2}, b"r": {b"1": 2, b"2": 2, b"0": 1}}, ITEMS)
+    figures = judgements.figures(ranked([0], [1, 2, 0]))
+    assert_allclose(figures["all"]["ndcg@10"], [1, 1])
+
+
 def test_ndcg_looks_at_ten_results_and_compares_with_the_ten_best() -> None:
     judgements = Judgements({b"q": {b"%d" % i: 2 for i in range(20)}}, ITEMS)
     ten, eleventh = [*range(10), 500], [*range(500, 510), 0]
@@ -161,3 +168,40 @@ def test_renumbered_items_change_no_figure() -> None:
         )
     )
     assert after == before
+
+
+def test_figures_of_some_items_hold_only_those_as_right() -> None:
+    qrels = {b"a": {b"0": 3, b"1": 2, b"gone": 2}, b"b": {b"2": 2}}
+    judgements = Judgements(qrels, ITEMS)
+    some = judgements.of_items({b"1", b"gone"})
+    figures = some.figures(ranked([0, 1], [2]), metrics.RECALL)
+    assert list(figures) == ["clicked", "ordered"]
+    # Of `1` and `gone`, the first is found; nothing of b is left, and nothing ordered.
+    assert_array_equal(figures["clicked"]["recall@10"], [1 / 2, np.nan])
+    assert_array_equal(figures["ordered"]["recall@10"], [np.nan, np.nan])
+    assert metrics.num_known(figures) == {"clicked": 1, "ordered": 0}
+    assert judgements.num_queries() == {"clicked": 2, "ordered": 1, "all": 2}
+
+
+def test_no_item_at_all_leaves_no_figure() -> None:
+    nothing = Judgements({b"a": {b"0": 3}}, ITEMS).of_items(set())
+    assert metrics.means(nothing.figures(ranked([0])))["all"] == {"ndcg@10": None}
+
+
+def test_figures_of_some_queries_are_theirs() -> None:
+    qrels = {b"a": {b"0": 3}, b"b": {b"1": 2}, b"c": {b"2": 2}}
+    figures = Judgements(qrels, ITEMS).figures(ranked([0], [9], [2]))
+    some = metrics.of_queries(figures, np.array([False, True, True]))
+    assert metrics.means(some)["clicked"]["recall@10"] == (0 + 1) / 2
+    assert metrics.num_known(some) == {"clicked": 2, "ordered": 0, "all": 2}
+
+
+def test_curves_grow_and_pass_through_the_printed_figures() -> None:
+    qrels, index = random_case(60)
+    judgements = Judgements(qrels, ITEMS)
+    curves = metrics.means(judgements.figures(index, metrics.CURVES))
+    figures = metrics.means(judgements.figures(index))
+    for segment, curve in curves.items():
+        values = [curve[f"recall@{k}"] for k in metrics.CUT_OFFS]
+        assert values == sorted(values)
+        assert figures[segment].items() <= curve.items()
