@@ -21,6 +21,7 @@ class TrainConfig:
         grains: Comma-separated names of the grains to use; empty means all that the data has.
         embedding_dim: Dimensions of each text grain.
         attribute_dim: Dimensions of each attribute grain.
+        title_weight: Of a token of the title, against one of any other text field.
         fusion: `post`: similarities are taken grain by grain and then fused. `early`: the grains are fused into one
             vector in each tower.
         temperature: Of the retrieval loss; smaller is sharper.
@@ -44,6 +45,7 @@ class TrainConfig:
     grains: str = ""
     embedding_dim: int = 128
     attribute_dim: int = 32
+    title_weight: float = 4.0
     fusion: str = "post"
     temperature: float = 0.05
     clicked_weight: float = 1.0
@@ -76,7 +78,7 @@ class TrainConfig:
             "ranking_temperature",
         ):
             self._require(name, getattr(self, name) > 0, "positive")
-        for name in ("learning_rate", "initial_scale"):
+        for name in ("title_weight", "learning_rate", "initial_scale"):
             self._require(name, getattr(self, name) > 0, "positive")
         for name in (
             "uniform_negatives",

@@ -14,7 +14,8 @@ import tensorflow as tf
 from tfrs_mmse import schema
 from tfrs_mmse.streams import stream_files
 
-# By grain: int64 [B, (tokens)] for text, int64 [B] for an attribute.
+# By grain. Of queries int64 [B, (tokens)]; of items int64 [N, F, (tokens)] for F text fields, and int64 [N] for an
+# attribute.
 Ids = Mapping[str, tf.Tensor | tf.RaggedTensor]
 
 
@@ -241,9 +242,10 @@ def _parse(
 def _items(parsed: Mapping[str, tf.RaggedTensor], spec: schema.FeatureSpec) -> Items:
     ids: dict[str, tf.Tensor | tf.RaggedTensor] = {}
     for grain in spec.text_grains:
-        ids[grain.name] = parsed[
-            schema.item_feature(grain.name)
-        ].values  # [B, (M), (T)] -> [N, (T)]
+        by_field = parsed[schema.item_feature(grain.name)].values  # [N * F, (T)]
+        ids[grain.name] = tf.RaggedTensor.from_uniform_row_length(
+            by_field, len(spec.text_fields)
+        )
     for grain in spec.attribute_grains:
         ids[grain.name] = parsed[schema.item_feature(grain.name)].flat_values
     return Items(

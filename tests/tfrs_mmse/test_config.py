@@ -76,7 +76,7 @@ SPEC = schema.FeatureSpec(
         schema.Grain(name="brand", kind=schema.GrainKind.CATEGORICAL, size=9),
     ),
     max_query_words=8,
-    max_item_words=8,
+    max_field_words=8,
 )
 
 
