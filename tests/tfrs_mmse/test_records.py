@@ -55,6 +55,7 @@ def item(number: int) -> bytes:
         item__word__length=[1, 0],
         item__brand=[number],
         item__title=[f"title {number}".encode()],
+        item__text=[f"title {number}\ntags".encode()],
     )
 
 
@@ -128,7 +129,7 @@ def test_an_epoch_holds_every_request_once_and_epochs_differ(tmp_path: Path):
 def test_random_items_cover_the_catalogue_evenly(tmp_path: Path):
     write(tmp_path, "items", [item(n) for n in range(10)])
     batches = records.random_item_batches(tmp_path, SPEC, batch_size=4, seed=0).take(5)
-    drawn = [int(brand) for batch in batches for brand in batch.ids["brand"].numpy()]
+    drawn = [int(brand) for b in batches for brand in b.items.ids["brand"].numpy()]
     assert sorted(drawn[:10]) == sorted(drawn[10:]) == list(range(10))
     assert drawn[:10] != drawn[10:]
 
@@ -139,4 +140,5 @@ def test_the_catalogue_is_read_in_the_order_of_its_files(tmp_path: Path):
     assert [t.decode() for b in batches for t in b.title.numpy()] == [
         f"title {n}" for n in (0, 2, 4, 1, 3)
     ]
+    assert batches[1].text.numpy().tolist() == [b"title 1\ntags", b"title 3\ntags"]
     assert all(math.isinf(p) for b in batches for p in b.items.log_probability.numpy())
