@@ -30,7 +30,7 @@ _AT_LEAST = {
     "max_vocabulary": 1,
     "number_buckets": 2,
     "max_query_words": 1,
-    "max_item_words": 1,
+    "max_field_words": 1,
     "num_shards": 1,
     "max_rejected": 0,
 }
@@ -54,7 +54,7 @@ class PreprocessConfig:
         max_vocabulary: Ids of a grain at most, the most frequent first.
         number_buckets: Quantile buckets of a number column.
         max_query_words: Words of a query that are used.
-        max_item_words: Words of an item's joined text that are used.
+        max_field_words: Words of each text field of an item that are used.
         num_shards: Files of each stream; one file's records must fit into a worker's memory.
         max_rejected: The job fails when a larger share than this of the events or of the items is rejected.
     """
@@ -72,7 +72,7 @@ class PreprocessConfig:
     max_vocabulary: int = 200_000
     number_buckets: int = 10
     max_query_words: int = 32
-    max_item_words: int = 64
+    max_field_words: int = 64
     num_shards: int = 8
     max_rejected: float = 0.01
 

@@ -9,7 +9,7 @@ import tensorflow as tf
 from apache_beam.typehints import no_annotations
 
 from beam.accounting import EVENTS, ITEMS, USED, count
-from beam.featurize import BATCH, IDS, EncodedItem, FeaturizingFn
+from beam.featurize import BATCH, IDS, EncodedItem, FeaturizingFn, split_fields
 from beam.join import PlacedItem
 from beam.requests import Request, Slot
 from beam.shards import KeyedRecord, shard_key
@@ -162,15 +162,15 @@ def _add_items(
     probabilities = example.features.feature[schema.LOG_PROBABILITY].float_list
     probabilities.value.extend([item.log_probability for item in items])
     for n, grain in enumerate(spec.grains):
-        ids = [item.ids[n] for item in items]
-        _add_ints(
-            example,
-            schema.item_feature(grain.name),
-            np.frombuffer(b"".join(ids), IDS).tolist(),
-        )
+        encoded = [item.ids[n] for item in items]
         if grain.kind is GrainKind.TEXT:
-            lengths = [len(of_item) // IDS.itemsize for of_item in ids]
-            _add_ints(example, schema.item_lengths(grain.name), lengths)
+            for of_item in encoded:
+                lengths, ids = split_fields(of_item, len(spec.text_fields))
+                _add_ints(example, schema.item_lengths(grain.name), lengths.tolist())
+                _add_ints(example, schema.item_feature(grain.name), ids.tolist())
+        else:
+            ids = np.frombuffer(b"".join(encoded), IDS)
+            _add_ints(example, schema.item_feature(grain.name), ids.tolist())
 
 
 def _add_strings(example: tf.train.Example, name: str, values: Iterable[str]) -> None:

@@ -25,7 +25,8 @@ class EncodedItem(NamedTuple):
     Attributes:
         title: As the catalogue has it.
         text: Every text field that is filled, joined by newlines.
-        ids: For each grain the item's ids, as the bytes of an array of `IDS`.
+        ids: For each grain the item's ids, as the bytes of an array of `IDS`; those of a text grain start with the
+            number of ids of each text field.
     """
 
     title: str
@@ -100,8 +101,20 @@ def item_fields(
 
 
 def _rows_as_bytes(ids: tf.Tensor | tf.RaggedTensor) -> list[bytes]:
-    if isinstance(ids, tf.RaggedTensor):
-        flat, splits = ids.flat_values.numpy().astype(IDS), ids.row_splits.numpy()
-    else:
-        flat, splits = ids.numpy().astype(IDS), np.arange(ids.shape[0] + 1)
-    return [flat[start:end].tobytes() for start, end in itertools.pairwise(splits)]
+    if not isinstance(ids, tf.RaggedTensor):
+        return [row.tobytes() for row in ids.numpy().astype(IDS)]
+    flat = ids.flat_values.numpy().astype(IDS)
+    lengths = ids.row_lengths(axis=2).to_tensor().numpy().astype(IDS)  # [B, F]
+    ends = np.cumsum(lengths.sum(axis=1), dtype=np.int64)
+    return [
+        of_fields.tobytes() + flat[start:end].tobytes()
+        for of_fields, (start, end) in zip(
+            lengths, itertools.pairwise([0, *ends]), strict=True
+        )
+    ]
+
+
+def split_fields(encoded: bytes, num_fields: int) -> tuple[np.ndarray, np.ndarray]:
+    """The number of ids of each text field, and the ids, of one item's text grain in `EncodedItem.ids`."""
+    numbers = np.frombuffer(encoded, IDS)
+    return numbers[:num_fields], numbers[num_fields:]

@@ -69,7 +69,7 @@ class ItemLayout:
             text_fields=self.text_fields,
             grains=(*text, *attributes),
             max_query_words=config.max_query_words,
-            max_item_words=config.max_item_words,
+            max_field_words=config.max_field_words,
         )
 
 

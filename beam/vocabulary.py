@@ -27,16 +27,9 @@ Entry = tuple[str, str]  # grain, token or value
 Vocabulary = tuple[str, list[str]]  # grain, entries in the order of their ids
 
 
-def joined_text(item: Item) -> str:
-    """An item's text fields as one text, joined as `features.Featurizer.items` joins them."""
-    return "\n".join(item.texts)
-
-
 def count_tokens(texts: Sequence[str], *, max_words: int) -> Counter[Entry]:
     """Counts the tokens of every text grain in a batch of texts."""
-    tokens = text.text_grains(
-        text.words(text.fold(tf.constant(texts)), max_words=max_words)
-    )
+    tokens = text.text_grains(text.fold(tf.constant(texts)), max_words=max_words)
     counts: Counter[Entry] = Counter()
     for grain, ragged in tokens.items():
         for token, number in Counter(ragged.flat_values.numpy().tolist()).items():
@@ -118,9 +111,10 @@ class BuildVocabularies(beam.PTransform):
         counts = (
             (
                 items
-                | "CountItemText" >> CountTokens(joined_text, spec.max_item_words),
+                | "Texts" >> beam.FlatMap(_texts).with_output_types(str)
+                | "CountItemText" >> CountTokens(spec.max_field_words),
                 items | "CountAttributes" >> CountAttributes(kinds),
-                queries | "CountQueries" >> CountTokens(str, spec.max_query_words),
+                queries | "CountQueries" >> CountTokens(spec.max_query_words),
             )
             | "Together" >> beam.Flatten()
             | "Sum" >> beam.CombinePerKey(sum)
@@ -148,6 +142,10 @@ class BuildVocabularies(beam.PTransform):
             )
         )
         return (entries, boundaries) | "AllGrains" >> beam.Flatten()
+
+
+def _texts(item: Item) -> Iterator[str]:
+    return filter(None, item.texts)
 
 
 def _is_of(count: tuple[Entry, int], grains: Sequence[str], wanted: bool) -> bool:
@@ -181,18 +179,17 @@ def _take_boundaries(
 
 
 class CountTokens(beam.PTransform):
-    """Counts the tokens of elements' texts, in batches: gives `((grain, token), number)`, to be summed."""
+    """Counts the tokens of texts, in batches: gives `((grain, token), number)`, to be summed."""
 
-    def __init__(self, text_fn: Callable[[Any], str], max_words: int) -> None:
+    def __init__(self, max_words: int) -> None:
         super().__init__()
-        self._text_fn, self._max_words = text_fn, max_words
+        self._max_words = max_words
 
     def expand(
-        self, elements: beam.PCollection[Any]
+        self, texts: beam.PCollection[str]
     ) -> beam.PCollection[tuple[Entry, int]]:
         return (
-            elements
-            | "Text" >> beam.Map(self._text_fn).with_output_types(str)
+            texts
             | "Batch"
             >> beam.BatchElements(min_batch_size=_BATCH, max_batch_size=_BATCH)
             | "Count"

@@ -1,34 +1,75 @@
 """What one training step sees: requests, and every item that takes part in it, once."""
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import tensorflow as tf
 
-from tfrs_mmse import records, schema
+from tfrs_mmse import records, schema, synthetic
 from tfrs_mmse.config import TrainConfig
-from tfrs_mmse.records import Items, Requests
+from tfrs_mmse.features import Featurizer
+from tfrs_mmse.records import Catalogue, Items, Requests
+
+_Rows = TypeVar("_Rows", Items, Requests)
 
 
 class Batch(NamedTuple):
     """Requests and the candidates that their queries are compared with.
 
     Attributes:
-        requests: B requests with N slots in all.
+        requests: B requests with N slots in all: those of the log, then the synthetic ones.
         candidates: The C distinct items among the requests' and the uniform random ones.
         slot: [N] int32 number of the candidate that each slot of the requests holds.
+        num_logged: Slots of the requests of the log; they hold each item as often as the log does, on average.
     """
 
     requests: Requests
     candidates: Items
     slot: tf.Tensor
+    num_logged: tf.Tensor
 
 
 def training_batches(
-    config: TrainConfig, data: Path, manifest: schema.Manifest, epochs: range
+    config: TrainConfig, data: Path, featurizer: Featurizer, epochs: range
 ) -> tf.data.Dataset:
-    """The training batches of the given epochs: a dataset of `Batch`."""
-    spec = manifest.features
+    """The training batches of the given epochs: a dataset of `Batch`, endless if the log is not learned from."""
+    spec = featurizer.spec
+    if config.num_random_items == 0:
+        return _logged(config, data, spec, epochs).map(make_batch).prefetch(4)
+
+    # Another part of the catalogue after a restart than at the start.
+    seed = config.seed + 7919 * epochs.start
+    items = records.random_item_batches(
+        data, spec, batch_size=config.num_random_items, seed=seed
+    ).enumerate()
+
+    def ask(number: tf.Tensor, drawn: Catalogue) -> Requests | None:
+        if config.synthetic_queries == 0:
+            return None
+        asked = tf.nest.map_structure(
+            lambda rows: rows[: config.synthetic_queries], drawn
+        )
+        return synthetic.requests(asked, featurizer, seed=tf.stack([seed, number]))
+
+    if config.use_log:
+        batches = tf.data.Dataset.zip((_logged(config, data, spec, epochs), items)).map(
+            lambda requests, numbered: make_batch(
+                requests, numbered[1].items, ask(*numbered)
+            ),
+            num_parallel_calls=2,
+        )
+    else:
+        batches = items.map(
+            lambda number, drawn: make_batch(None, drawn.items, ask(number, drawn)),
+            num_parallel_calls=2,
+        )
+    return batches.prefetch(4)
+
+
+def _logged(
+    config: TrainConfig, data: Path, spec: schema.FeatureSpec, epochs: range
+) -> tf.data.Dataset:
+    """The log's requests, with the levels that the config uses."""
     requests = records.request_batches(
         data,
         spec,
@@ -36,24 +77,12 @@ def training_batches(
         batch_size=config.batch_size,
         seed=config.seed,
         epochs=epochs,
-    ).map(
+    )
+    return requests.map(
         lambda requests: chosen_levels(
             requests, unclicked=config.unclicked, ordered_level=config.ordered_level
         )
     )
-    if config.uniform_negatives == 0:
-        batches = requests.map(make_batch, num_parallel_calls=2)
-    else:
-        random_items = records.random_item_batches(
-            data,
-            spec,
-            batch_size=config.uniform_negatives,
-            # Another part of the catalogue after a restart than at the start.
-            seed=config.seed + 7919 * epochs.start,
-        )
-        pairs = tf.data.Dataset.zip((requests, random_items))
-        batches = pairs.map(make_batch, num_parallel_calls=2)
-    return batches.prefetch(4)
 
 
 def chosen_levels(
@@ -85,20 +114,24 @@ def chosen_levels(
     )
 
 
-def make_batch(requests: Requests, random_items: Items | None = None) -> Batch:
-    """Finds the distinct items: each is embedded and compared once, in however many requests it stands."""
-    items = requests.items
+def make_batch(
+    requests: Requests | None,
+    random_items: Items | None = None,
+    synthetic_requests: Requests | None = None,
+) -> Batch:
+    """Finds the distinct items: each is embedded and compared once, in however many requests it stands.
+
+    Args:
+        requests: Those of the log, if it is learned from.
+        random_items: Drawn uniformly from the catalogue.
+        synthetic_requests: Their items are among the random ones.
+    """
+    num_logged = tf.size(requests.items.key) if requests else tf.constant(0)
+    parts = [part for part in (requests, synthetic_requests) if part is not None]
+    together = parts[0] if len(parts) == 1 else _one_after_the_other(*parts)
+    items = together.items
     if random_items is not None:
-        items = Items(
-            key=tf.concat([items.key, random_items.key], axis=0),
-            ids={
-                g: tf.concat([ids, random_items.ids[g]], axis=0)
-                for g, ids in items.ids.items()
-            },
-            log_probability=tf.concat(
-                [items.log_probability, random_items.log_probability], axis=0
-            ),
-        )
+        items = _concat(items, random_items)
     key, number = tf.unique(items.key)
     first = tf.math.unsorted_segment_min(
         tf.range(tf.size(number)), number, tf.size(key)
@@ -108,4 +141,20 @@ def make_batch(requests: Requests, random_items: Items | None = None) -> Batch:
         ids={grain: tf.gather(ids, first) for grain, ids in items.ids.items()},
         log_probability=tf.gather(items.log_probability, first),
     )
-    return Batch(requests, candidates, number[: tf.size(requests.items.key)])
+    slot = number[: tf.size(together.items.key)]
+    return Batch(together, candidates, slot, num_logged)
+
+
+def _one_after_the_other(first: Requests, second: Requests) -> Requests:
+    return _concat(first, second)._replace(
+        request=tf.concat(
+            [first.request, second.request + first.positive_key.nrows()], axis=0
+        )
+    )
+
+
+def _concat(first: _Rows, second: _Rows) -> _Rows:
+    """The rows of both, tensor by tensor."""
+    return tf.nest.map_structure(
+        lambda *tensors: tf.concat(tensors, axis=0), first, second
+    )

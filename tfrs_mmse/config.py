@@ -19,6 +19,7 @@ ATTRIBUTES = "attributes"  # in `grains`: all attribute grains
 _POSITIVE = (
     "embedding_dim",
     "attribute_dim",
+    "title_weight",
     "batch_size",
     "epochs",
     "temperature",
@@ -32,6 +33,7 @@ _NOT_NEGATIVE = (
     "clicked_weight",
     "ordered_weight",
     "margin",
+    "synthetic_queries",
     "uniform_negatives",
     "hardest_negatives",
     "ranking_weight",
@@ -54,6 +56,7 @@ class TrainConfig:
             name, all but these. `attributes` stands for all attribute grains.
         embedding_dim: Dimensions of each text grain.
         attribute_dim: Dimensions of each attribute grain.
+        title_weight: Of a token of the title, against one of any other text field.
         fusion: `post`: similarities are taken grain by grain and then fused. `early`: the grains are fused into one
             vector in each tower.
         unclicked: Whether items that were shown and not clicked take part; if not, they are left out of the batches
@@ -67,7 +70,11 @@ class TrainConfig:
         mixing: Of the retrieval loss `mixed_softmax`: the positive's share in a mixed negative is uniform up to this.
         clicked_weight: Weight of a clicked positive in the retrieval loss.
         ordered_weight: Weight of an ordered positive in the retrieval loss.
-        uniform_negatives: Items drawn uniformly from the catalogue for each step, as negatives of every query.
+        use_log: Whether the requests of the log are learned from; if not, synthetic queries are all there is.
+        synthetic_queries: Queries made for each step from words of uniformly drawn items, which count as clicked for
+            them.
+        uniform_negatives: Items drawn uniformly from the catalogue for each step, as negatives of every query; at
+            least `synthetic_queries` are drawn.
         hardest_negatives: How many of its negatives, the hardest, a query meets in the part of the retrieval loss that
             `hardest_weight` weighs; 0 for no such part.
         hardest_weight: Share of the hardest negatives' part in the retrieval loss at the end of training, from 0 to 1;
@@ -94,6 +101,7 @@ class TrainConfig:
     grains: str = ""
     embedding_dim: int = 128
     attribute_dim: int = 32
+    title_weight: float = 4.0
     fusion: str = "post"
     unclicked: bool = True
     ordered_level: bool = True
@@ -105,6 +113,8 @@ class TrainConfig:
     mixing: float = 0.5
     clicked_weight: float = 1.0
     ordered_weight: float = 2.0
+    use_log: bool = True
+    synthetic_queries: int = 512
     uniform_negatives: int = 1024
     hardest_negatives: int = 0
     hardest_weight: float = 1.0
@@ -136,6 +146,11 @@ class TrainConfig:
             self._require(name, getattr(self, name) >= 0, "at least 0")
         for name in _SHARES:
             self._require(name, 0 <= getattr(self, name) <= 1, "from 0 to 1")
+        self._require(
+            "use_log",
+            self.use_log or self.synthetic_queries > 0,
+            "true, because synthetic_queries is 0 and there must be something to learn from",
+        )
         for name, choices in CHOICES.items():
             wanted = f"one of {', '.join(choices)}"
             self._require(name, getattr(self, name) in choices, wanted)
@@ -145,6 +160,11 @@ class TrainConfig:
                 f"{', '.join(SOFTMAX_LOSSES)}, got {self.retrieval_loss!r}"
             )
         self._named_grains()
+
+    @property
+    def num_random_items(self) -> int:
+        """Items drawn uniformly for each step."""
+        return max(self.uniform_negatives, self.synthetic_queries)
 
     def _require(self, name: str, holds: bool, wanted: str) -> None:
         if not holds:

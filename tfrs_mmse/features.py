@@ -62,23 +62,25 @@ class Featurizer(tf.Module):
         Args:
             query: [B] raw or folded query strings.
         """
-        tokens = text.words(text.fold(query), max_words=self.spec.max_query_words)
-        return self._lookup_text(tokens)
+        return self._lookup_text(query, self.spec.max_query_words)
 
     def items(
         self, fields: Mapping[str, tf.Tensor]
     ) -> dict[str, tf.Tensor | tf.RaggedTensor]:
-        """Ids of every grain by grain name: int64 [B, (tokens)] for text, int64 [B] for an attribute.
+        """Ids of every grain by grain name: int64 [B, F, (tokens)] for F text fields, int64 [B] for an attribute.
 
         Args:
             fields: For each text field and categorical column a [B] string tensor (`""` where it is missing), for
                 each number column a [B] float32 tensor (NaN where it is missing).
         """
-        joined = tf.strings.join(
-            [fields[name] for name in self.spec.text_fields], separator="\n"
+        columns = [fields[name] for name in self.spec.text_fields]
+        by_field = self._lookup_text(
+            tf.reshape(tf.stack(columns, axis=1), [-1]), self.spec.max_field_words
         )
-        tokens = text.words(text.fold(joined), max_words=self.spec.max_item_words)
-        ids: dict[str, tf.Tensor | tf.RaggedTensor] = dict(self._lookup_text(tokens))
+        ids: dict[str, tf.Tensor | tf.RaggedTensor] = {
+            name: tf.RaggedTensor.from_uniform_row_length(tokens, len(columns))
+            for name, tokens in by_field.items()
+        }
         for grain in self.spec.attribute_grains:
             ids[grain.name] = self._lookup_attribute(grain, fields[grain.name])
         return ids
@@ -95,8 +97,10 @@ class Featurizer(tf.Module):
             for name, dtype in dtypes.items()
         }
 
-    def _lookup_text(self, tokens: tf.RaggedTensor) -> dict[str, tf.RaggedTensor]:
-        grains = text.text_grains(tokens)
+    def _lookup_text(
+        self, texts: tf.Tensor, max_words: int
+    ) -> dict[str, tf.RaggedTensor]:
+        grains = text.text_grains(text.fold(texts), max_words=max_words)
         names = [g.name for g in self.spec.text_grains]
         return {
             name: tf.ragged.map_flat_values(self._tables[name].lookup, grains[name])

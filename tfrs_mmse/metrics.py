@@ -141,8 +141,8 @@ class Judgements:
         rows = slice(first, first + _QUERY_BLOCK)
         judged = self._judged[rows]
         # ranx takes [queries, items, (id, grade or score)], results best first and judgements with the highest grade
-        # first. A grade of 0 pads, of an item that no result holds: -1 is a missing result, and 0 is a row as any other,
-        # which would have two grades then.
+        # first. A grade of 0 pads, of an item that no result holds: -1 is a missing result, and 0 is a row like any
+        # other, which would have two grades then.
         qrels = np.zeros((len(judged), max(len(j) for j in judged), 2))
         qrels[:, :, 0] = _NO_ITEM
         for row, items in zip(qrels, judged, strict=True):

@@ -44,7 +44,9 @@ class TwoTowerModel(tfrs.Model):
             if g.kind is schema.GrainKind.TEXT
         }
         self.query_tower = QueryTower(grains, tokens, config)
-        self.item_tower = ItemTower(grains, tokens, config)
+        self.item_tower = ItemTower(
+            grains, tokens, config, num_fields=len(spec.text_fields)
+        )
         self.retrieval = LevelRetrieval(config, num_items)
         self.ranking = LevelRanking(config)
         self._config = config

@@ -30,7 +30,9 @@ def two_tower() -> TrainConfig:
     return TrainConfig(
         preset="two_tower",
         fusion="early",
+        title_weight=1.0,
         ordered_weight=1.0,
+        synthetic_queries=0,
         uniform_negatives=0,
         log_q=False,
         mask_positives=False,
@@ -66,14 +68,33 @@ def mgdspr() -> TrainConfig:
     )
 
 
+def cold_start() -> TrainConfig:
+    """`mmse` for a shop's first day: learned from the catalogue alone, whatever log there is.
+
+    Every step makes queries from the words of random items (see `tfrs_mmse.synthetic`) and tells each item from all
+    others; there are no levels to rank. Our own: the abstract of MMSE knows no such thing.
+    """
+    return dataclasses.replace(
+        mmse(),
+        preset="cold_start",
+        use_log=False,
+        synthetic_queries=1024,
+        uniform_negatives=1024,
+        ranking_weight=0.0,
+    )
+
+
 # What takes a part of MMSE away.
 _WITHOUT: dict[str, dict[str, Any]] = {
     "post_fusion": {"fusion": "early"},
     "ranking_loss": {"ranking_weight": 0.0},
     "unclicked": {"unclicked": False},
     "ordered_level": {"ordered_level": False},
-    "uniform_negatives": {"uniform_negatives": 0},
+    "synthetic_queries": {"synthetic_queries": 0},
+    # Nor any queries made of them: to be compared with the line before.
+    "uniform_negatives": {"uniform_negatives": 0, "synthetic_queries": 0},
     "log_q": {"log_q": False},
+    "title_weight": {"title_weight": 1.0},
     "word": {"grains": "-word"},
     "bigram": {"grains": "-bigram"},
     "character": {"grains": "-character"},
@@ -106,5 +127,6 @@ PRESETS: dict[str, Preset] = {
     "two_tower": two_tower,
     "dpsr": dpsr,
     "mgdspr": mgdspr,
+    "cold_start": cold_start,
     **{f"mmse_without_{part}": mmse_without(part) for part in PARTS},
 }

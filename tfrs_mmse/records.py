@@ -14,7 +14,8 @@ import tensorflow as tf
 from tfrs_mmse import schema
 from tfrs_mmse.streams import stream_files
 
-# By grain: int64 [B, (tokens)] for text, int64 [B] for an attribute.
+# By grain. Of queries int64 [B, (tokens)]; of items int64 [N, F, (tokens)] for F text fields, and int64 [N] for an
+# attribute.
 Ids = Mapping[str, tf.Tensor | tf.RaggedTensor]
 
 
@@ -53,17 +54,19 @@ class Requests(NamedTuple):
 
 
 class Catalogue(NamedTuple):
-    """Items of the catalogue stream with what people and BM25 read of them.
+    """Items of the catalogue stream with what people read of them.
 
     Attributes:
         items: The B items.
         item_id: [B] strings.
         title: [B] strings.
+        text: [B] strings: every text field that is filled, joined by newlines.
     """
 
     items: Items
     item_id: tf.Tensor
     title: tf.Tensor
+    text: tf.Tensor
 
 
 def parse_requests(serialized: tf.Tensor, spec: schema.FeatureSpec) -> Requests:
@@ -101,12 +104,15 @@ def parse_requests(serialized: tf.Tensor, spec: schema.FeatureSpec) -> Requests:
 
 def parse_catalogue(serialized: tf.Tensor, spec: schema.FeatureSpec) -> Catalogue:
     """Parses item records: [B] serialized `tf.train.Example`."""
-    features = {**_item_features(spec), schema.TITLE: tf.io.RaggedFeature(tf.string)}
+    strings = [schema.TITLE, schema.TEXT]
+    features = {
+        **_item_features(spec),
+        **{name: tf.io.RaggedFeature(tf.string) for name in strings},
+    }
     parsed = _parse(serialized, features)
     return Catalogue(
         _items(parsed, spec),
-        parsed[schema.ITEM_ID].flat_values,
-        parsed[schema.TITLE].flat_values,
+        *(parsed[name].flat_values for name in (schema.ITEM_ID, *strings)),
     )
 
 
@@ -165,7 +171,7 @@ def random_item_batches(
         seed: Equal seeds give equal batches.
 
     Returns:
-        A dataset of `Items`.
+        A dataset of `Catalogue`.
     """
     files = stream_files(data, schema.ITEMS)
     # Both shuffles draw anew in every pass, by default.
@@ -173,7 +179,7 @@ def random_item_batches(
         _shuffled(files, seed, buffer_size=16 * batch_size).repeat().batch(batch_size)
     )
     return batches.map(
-        lambda s: parse_catalogue(s, spec).items,
+        lambda s: parse_catalogue(s, spec),
         num_parallel_calls=tf.data.AUTOTUNE,
         deterministic=True,
     )
@@ -241,9 +247,10 @@ def _parse(
 def _items(parsed: Mapping[str, tf.RaggedTensor], spec: schema.FeatureSpec) -> Items:
     ids: dict[str, tf.Tensor | tf.RaggedTensor] = {}
     for grain in spec.text_grains:
-        ids[grain.name] = parsed[
-            schema.item_feature(grain.name)
-        ].values  # [B, (M), (T)] -> [N, (T)]
+        by_field = parsed[schema.item_feature(grain.name)].values  # [N * F, (T)]
+        ids[grain.name] = tf.RaggedTensor.from_uniform_row_length(
+            by_field, len(spec.text_fields)
+        )
     for grain in spec.attribute_grains:
         ids[grain.name] = parsed[schema.item_feature(grain.name)].flat_values
     return Items(

@@ -13,7 +13,7 @@ from typing import Any, Self
 
 from tfrs_mmse.cli import CommandError
 
-FORMAT_VERSION = 1  # of the examples and of the model directory; raised whenever a reader of the old one would be wrong
+FORMAT_VERSION = 2  # of the examples and of the model directory; raised whenever a reader of the old one would be wrong
 
 
 class Level(enum.IntEnum):
@@ -56,12 +56,12 @@ def query_feature(grain: str) -> str:
 
 
 def item_feature(grain: str) -> str:
-    """int64: token ids of all M items one after the other (text grain), or one id per item (attribute grain)."""
+    """int64: token ids of all M items, field by field, one after the other (text), or one id per item (attribute)."""
     return f"item/{grain}"
 
 
 def item_lengths(grain: str) -> str:
-    """int64 [M]: how many of `item_feature(grain)`'s ids belong to each item (text grains only)."""
+    """int64 [M * F]: how many of `item_feature(grain)`'s ids belong to each text field of each item (text only)."""
     return f"item/{grain}/length"
 
 
@@ -105,16 +105,16 @@ class FeatureSpec:
     """What the records hold; written by preprocessing, kept beside the model, checked wherever the two meet.
 
     Attributes:
-        text_fields: Item columns whose text is joined in this order: `title`, categorical columns, text columns.
+        text_fields: Item columns that are read as text, in this order: `title`, categorical columns, text columns.
         grains: The text grains, then one grain for each attribute column.
         max_query_words: Words of a query that are used; the rest is cut.
-        max_item_words: Words of an item's joined text that are used; the rest is cut.
+        max_field_words: Words of each text field of an item that are used; the rest is cut.
     """
 
     text_fields: tuple[str, ...]
     grains: tuple[Grain, ...]
     max_query_words: int
-    max_item_words: int
+    max_field_words: int
 
     @property
     def text_grains(self) -> tuple[Grain, ...]:
@@ -137,7 +137,7 @@ class FeatureSpec:
             text_fields=tuple(values["text_fields"]),
             grains=grains,
             max_query_words=values["max_query_words"],
-            max_item_words=values["max_item_words"],
+            max_field_words=values["max_field_words"],
         )
 
 

@@ -164,8 +164,8 @@ class LevelRetrieval(tf.keras.layers.Layer, tfrs.tasks.Task):
             return tf.zeros_like(log_probability)
         return negatives.log_inclusion_probability(
             log_probability,
-            num_slots=tf.size(batch.slot),
-            num_uniform=self._config.uniform_negatives,
+            num_slots=batch.num_logged,
+            num_uniform=self._config.num_random_items,
             num_items=self._num_items,
         )
 
@@ -184,7 +184,7 @@ class LevelRanking(tf.keras.layers.Layer, tfrs.tasks.Task):
     def call(
         self, query_embedding: tf.Tensor, candidate_embedding: tf.Tensor, batch: Batch
     ) -> tf.Tensor:
-        """The mean loss of the requests.
+        """The mean loss of the requests that hold items of two levels.
 
         Args:
             query_embedding: [B, D].
@@ -207,7 +207,17 @@ class LevelRanking(tf.keras.layers.Layer, tfrs.tasks.Task):
             exponent=self._config.unclicked_position_exponent,
         )
         score = _by_request(score, requests.request, num_queries, padding=0.0)
-        return tf.reduce_mean(self._loss(score, level, weight, self._config))
+        loss = self._loss(score, level, weight, self._config)
+        return tf.math.divide_no_nan(
+            tf.reduce_sum(loss), tf.reduce_sum(_has_two_levels(level))
+        )
+
+
+def _has_two_levels(level: tf.Tensor) -> tf.Tensor:
+    """[B] float32, 1 where a request has something to compare; [B, M] levels, -1 where padded."""
+    highest = tf.reduce_max(level, axis=1, keepdims=True)
+    lower = (level >= 0) & (level < highest)
+    return tf.cast(tf.reduce_any(lower, axis=1), tf.float32)
 
 
 def _mixing(compared: Comparison, config: TrainConfig) -> tf.Tensor:

@@ -79,25 +79,38 @@ def bigrams(tokens: tf.RaggedTensor) -> tf.RaggedTensor:
     return tf.strings.ngrams(tokens, 2, separator=" ")
 
 
-def characters(tokens: tf.RaggedTensor) -> tf.RaggedTensor:
-    """Character trigrams of each word between two `_`: `nuts` gives `_nu nut uts ts_`, and `a` gives `_a_`.
+def characters(folded: tf.Tensor, *, max_words: int) -> tf.RaggedTensor:
+    """Trigrams of the letters of each run between two `_`: `nuts` gives `_nu nut uts ts_`, and `a` gives `_a_`.
+
+    A run is a word, but of Chinese or Japanese all that stands together: their single characters are words already.
 
     Args:
-        tokens: [B, (words)] strings.
+        folded: [B] folded strings.
+        max_words: Runs of each string that are used, from its beginning, and letters of each run.
 
     Returns:
-        [B, (trigrams)] strings, those of all words one after the other.
+        [B, (trigrams)] strings, those of all runs one after the other.
     """
+    spaced = tf.strings.regex_replace(folded, _NOT_WORD, " ")
+    runs = tf.strings.split(spaced)[:, :max_words]
     bounded = tf.ragged.map_flat_values(
-        lambda word: tf.strings.join(["_", word, "_"]), tokens
+        lambda run: tf.strings.join(
+            ["_", tf.strings.substr(run, 0, max_words, unit="UTF8_CHAR"), "_"]
+        ),
+        runs,
     )
     letters = tf.strings.unicode_split(bounded, "UTF-8")
     return tf.strings.ngrams(letters, 3, separator="").merge_dims(1, 2)
 
 
-def text_grains(tokens: tf.RaggedTensor) -> dict[str, tf.RaggedTensor]:
-    """Tokens of every text grain of `schema.TEXT_GRAINS`, from words: each [B, (tokens)] strings."""
-    return {"word": tokens, "bigram": bigrams(tokens), "character": characters(tokens)}
+def text_grains(folded: tf.Tensor, *, max_words: int) -> dict[str, tf.RaggedTensor]:
+    """Tokens of every text grain of `schema.TEXT_GRAINS`, from folded strings [B]: each [B, (tokens)] strings."""
+    tokens = words(folded, max_words=max_words)
+    return {
+        "word": tokens,
+        "bigram": bigrams(tokens),
+        "character": characters(folded, max_words=max_words),
+    }
 
 
 def check_queries(query: tf.Tensor) -> tf.Tensor:

@@ -19,30 +19,47 @@ from tfrs_mmse.records import Ids
 
 
 class TokenEmbedding(tf.keras.layers.Layer):
-    """One text grain's table, shared by both towers, and mean pooling over the tokens of a text."""
+    """One text grain's table, shared by both towers, and the sum over the tokens of a text."""
 
     def __init__(
         self, grain: schema.Grain, dim: int, initial_scale: float, seed: int
     ) -> None:
         """Args as in `TrainConfig`; `grain.size` rows."""
         super().__init__(name=f"{grain.name}_tokens")
+        self.dim = dim
         initializer = tf.keras.initializers.RandomNormal(
             stddev=initial_scale, seed=seed
         )
         self.table = self.add_weight(
-            name="table", shape=[grain.size, dim], initializer=initializer
+            name="table",
+            shape=[grain.size, dim],
+            initializer=lambda shape, dtype: (
+                _rarity(shape[0]) * initializer(shape, dtype)
+            ),
         )
 
     def call(self, ids: tf.RaggedTensor) -> tf.Tensor:
-        """Mean of the tokens' embeddings: int64 [B, (tokens)] -> float32 [B, dim], zero where there is none."""
+        """Sum of the tokens' embeddings: int64 [B, (tokens)] -> float32 [B, dim], zero where there is none."""
         # Each row is fetched and updated once, however often it occurs.
         unique, index = tf.unique(ids.flat_values)
-        return tf.sparse.segment_mean(
+        return tf.sparse.segment_sum(
             tf.gather(self.table, unique),
             index,
             ids.value_rowids(),
             num_segments=ids.nrows(),
         )
+
+
+def _rarity(size: int) -> tf.Tensor:
+    """[size, 1] length with which each token starts, 1 on average: rare tokens say more than frequent ones.
+
+    Ids are ranks by frequency. By Zipf's law a token's frequency falls with its rank r, so log(1 + r) grows as its
+    inverse document frequency does. Id 0 is every unknown token.
+    """
+    rank = tf.range(size, dtype=tf.float32)
+    length = tf.math.log1p(rank)
+    length = tf.where(rank == 0, tf.reduce_mean(length[1:]), length)
+    return (length / tf.reduce_mean(length))[:, None]
 
 
 class QueryTower(tf.keras.layers.Layer):
@@ -85,7 +102,8 @@ class QueryTower(tf.keras.layers.Layer):
             [B, D] float32; the weighted unit vectors of all grains side by side, or one unit vector (early fusion).
         """
         pooled = {
-            name: embedding(ids[name]) for name, embedding in self._tokens.items()
+            name: _mean(embedding(ids[name]), ids[name].row_lengths())
+            for name, embedding in self._tokens.items()
         }
         text = tf.concat(list(pooled.values()), axis=1)
         if self._early is not None:
@@ -133,9 +151,14 @@ class ItemTower(tf.keras.layers.Layer):
         grains: Sequence[schema.Grain],
         tokens: Mapping[str, TokenEmbedding],
         config: TrainConfig,
+        *,
+        num_fields: int,
     ) -> None:
-        """Args as for `QueryTower`."""
+        """Args as for `QueryTower`, and the number of text fields, of which the title is the first."""
         super().__init__(name="item_tower")
+        self._field_weight = tf.constant(
+            [config.title_weight] + [1.0] * (num_fields - 1)
+        )
         self._tokens = dict(tokens)
         self._grains = tuple(grains)
         text_grains = [g for g in grains if g.kind is schema.GrainKind.TEXT]
@@ -162,7 +185,7 @@ class ItemTower(tf.keras.layers.Layer):
         """Embeds items.
 
         Args:
-            ids: int64 [N, (tokens)] of each text grain, int64 [N] of each attribute grain.
+            ids: int64 [N, F, (tokens)] of each text grain, int64 [N] of each attribute grain.
 
         Returns:
             [N, D] float32; unit vectors of all grains side by side, zero where an item lacks the attribute, or one
@@ -186,10 +209,27 @@ class ItemTower(tf.keras.layers.Layer):
 
     def _raw(self, grain: schema.Grain, ids: Ids) -> tf.Tensor:
         if grain.name in self._tokens:
-            return self._tokens[grain.name](ids[grain.name])
+            return self._mean_of_fields(self._tokens[grain.name], ids[grain.name])
         # Id 0 is a missing value: no direction at all.
         known = tf.cast(ids[grain.name] > 0, tf.float32)[:, None]
         return known * tf.gather(self._attributes[grain.name], ids[grain.name])
+
+    def _mean_of_fields(
+        self, embedding: TokenEmbedding, ids: tf.RaggedTensor
+    ) -> tf.Tensor:
+        """[N, dim] weighted mean of all fields' tokens: each token weighs as its field."""
+        by_field = ids.values
+        num_fields = self._field_weight.shape[0]
+        sums = tf.reshape(embedding(by_field), [-1, num_fields, embedding.dim])
+        counts = tf.reshape(by_field.row_lengths(), [-1, num_fields])
+        total = tf.einsum("nfd,f->nd", sums, self._field_weight)
+        weights = tf.linalg.matvec(tf.cast(counts, tf.float32), self._field_weight)
+        return _mean(total, weights)
+
+
+def _mean(total: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
+    """Row-wise total / count, 0 where nothing was counted: [B, dim], [B] -> [B, dim]."""
+    return tf.math.divide_no_nan(total, tf.cast(count, tf.float32)[:, None])
 
 
 def fused_dim(grains: Sequence[schema.Grain], config: TrainConfig) -> int:

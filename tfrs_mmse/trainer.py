@@ -33,26 +33,24 @@ def train(config: TrainConfig, data: Path, model_dir: Path) -> dict[str, Any]:
             holds another run; or the loss is no longer finite, or diverges.
     """
     manifest = schema.Manifest.read(data)
-    num_requests = _check_trainable(manifest, data)
     # Refused before anything is written.
     config.chosen_grains(manifest.features)
-    levels.check_wishes(config, manifest.splits[schema.TRAIN])
-    for note in levels.absent_level_notes(config, manifest.splits[schema.TRAIN]):
-        say(note)
+    steps_per_epoch = _steps_per_epoch(config, manifest, data)
+    if config.use_log:
+        levels.check_wishes(config, manifest.splits[schema.TRAIN])
+        for note in levels.absent_level_notes(config, manifest.splits[schema.TRAIN]):
+            say(note)
     _claim(model_dir, config, manifest, data)
 
     tf.keras.utils.set_random_seed(config.seed)
-    steps_per_epoch = math.ceil(num_requests / config.batch_size)
     num_steps = steps_per_epoch * config.epochs
     model = TwoTowerModel(
         manifest.features, config, num_items=manifest.num_items, num_steps=num_steps
     )
-    restore.build(
-        model,
-        Featurizer(
-            manifest.features, read_vocabularies(data, manifest.features.grains)
-        ),
+    featurizer = Featurizer(
+        manifest.features, read_vocabularies(data, manifest.features.grains)
     )
+    restore.build(model, featurizer)
     # The legacy optimizer has a fused sparse update; the newer one is several times slower on large tables.
     model.compile(optimizer=tf.keras.optimizers.legacy.Adagrad(config.learning_rate))
 
@@ -77,7 +75,7 @@ def train(config: TrainConfig, data: Path, model_dir: Path) -> dict[str, Any]:
             former=log.first.get("retrieval_loss"),
         )
         batches = training_batches(
-            config, data, manifest, range(int(epoch), config.epochs)
+            config, data, featurizer, range(int(epoch), config.epochs)
         )
         try:
             model.fit(
@@ -100,21 +98,28 @@ def train(config: TrainConfig, data: Path, model_dir: Path) -> dict[str, Any]:
     }
 
 
-def _check_trainable(manifest: schema.Manifest, data: Path) -> int:
-    """Number of training requests, at least one of which has a positive."""
+def _steps_per_epoch(config: TrainConfig, manifest: schema.Manifest, data: Path) -> int:
+    """Steps that see every request of the log once, or every item if the log is not learned from.
+
+    Raises:
+        CommandError: there is nothing to learn from.
+    """
+    if not config.use_log:
+        return math.ceil(manifest.num_items / config.synthetic_queries)
     counts = manifest.splits.get(schema.TRAIN, {})
     positives = counts.get(schema.Level.CLICKED.name.lower(), 0) + counts.get(
         schema.Level.ORDERED.name.lower(), 0
     )
     if not counts.get("requests", 0):
         raise CommandError(
-            f"{data} holds no training requests; run `python -m beam.preprocess` with --events"
+            f"{data} holds no training requests: run `python -m beam.preprocess` with --events, or learn from the "
+            "catalogue alone with --preset cold_start"
         )
     if not positives:
         raise CommandError(
             f"{data} holds no clicked or ordered item in its training requests to learn from"
         )
-    return counts["requests"]
+    return math.ceil(counts["requests"] / config.batch_size)
 
 
 def _claim(

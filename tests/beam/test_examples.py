@@ -29,7 +29,7 @@ SPEC = FeatureSpec(
         Grain(name="brand", kind=GrainKind.CATEGORICAL, size=0),
     ),
     max_query_words=8,
-    max_item_words=8,
+    max_field_words=8,
 )
 VOCABULARIES = [
     ("word", ["red", "shoe"]),
@@ -43,6 +43,9 @@ def ids(*values: int) -> bytes:
     return np.array(values, "<i4").tobytes()
 
 
+NONE = ids(0, 0)  # no ids of either text field
+
+
 def test_items_are_encoded_once_with_their_text() -> None:
     items = [
         Item("1", ("Red SHOE", "new"), (10.0, "ACME")),
@@ -52,9 +55,10 @@ def test_items_are_encoded_once_with_their_text() -> None:
         given = pipeline | "Items" >> beam.Create(items)
         vocabularies = pipeline | "Vocabularies" >> beam.Create(VOCABULARIES)
         encoded = (given, vocabularies) | EncodeItems(SPEC)
-        # red shoe new; [red shoe] [shoe new]; 3 + 4 + 3 trigrams of which the vocabulary has none; 10 >= 10; acme
-        first = (ids(1, 2, 0), ids(1, 0), ids(*[0] * 10), ids(2), ids(1))
-        second = (ids(0), ids(), ids(0, 0, 0), ids(0), ids(0))
+        # Each starts with how many ids the title and the tags have.
+        # red shoe | new; [red shoe]; 3 + 4 | 3 trigrams of which the vocabulary has none; 10 >= 10; acme
+        first = (ids(2, 1, 1, 2, 0), ids(1, 0, 1), ids(7, 3, *[0] * 10), ids(2), ids(1))
+        second = (ids(1, 0, 0), ids(0, 0), ids(3, 0, 0, 0, 0), ids(0), ids(0))
         expected = [
             ("1", EncodedItem("Red SHOE", "Red SHOE\nnew", first)),
             ("2", EncodedItem("hat", "hat", second)),
@@ -126,7 +130,7 @@ def encode(placed: list[PlacedItem]) -> test_pipeline.TestPipeline:
         assert split == "test"
         assert list(features["item_id"].bytes_list.value) == [b"b", b"a"]
         assert list(features["item/word"].int64_list.value) == [2, 1, 0]
-        assert list(features["item/word/length"].int64_list.value) == [1, 2]
+        assert list(features["item/word/length"].int64_list.value) == [1, 0, 1, 1]
         assert list(features["item/bigram"].int64_list.value) == []
         assert list(features["item/price"].int64_list.value) == [3, 0]
         assert list(features["query/word"].int64_list.value) == [1]
@@ -136,8 +140,8 @@ def encode(placed: list[PlacedItem]) -> test_pipeline.TestPipeline:
 
 
 def test_a_record_holds_its_items_in_the_order_of_the_slots() -> None:
-    a = PlacedItem(1, (ids(1, 0), ids(), ids(), ids(0), ids(0)), -1.0)
-    b = PlacedItem(0, (ids(2), ids(), ids(), ids(3), ids(1)), -2.0)
+    a = PlacedItem(1, (ids(1, 1, 1, 0), NONE, NONE, ids(0), ids(0)), -1.0)
+    b = PlacedItem(0, (ids(1, 0, 2), NONE, NONE, ids(3), ids(1)), -2.0)
     counters = read_counters(encode([a, b]).run(), ["events", "test"])
     assert counters == {
         "events": {"used": 3},
@@ -149,4 +153,6 @@ def test_a_lost_item_stops_the_pipeline() -> None:
     with pytest.raises(
         ValueError, match="request 'r1' did not get each of its items exactly once"
     ):
-        encode([PlacedItem(1, (ids(1, 0), ids(), ids(), ids(0), ids(0)), -1.0)]).run()
+        encode(
+            [PlacedItem(1, (ids(1, 1, 1, 0), NONE, NONE, ids(0), ids(0)), -1.0)]
+        ).run()

@@ -31,7 +31,7 @@ SPEC = FeatureSpec(
     text_fields=("title", "tags"),
     grains=(*TEXT, BRAND, PRICE),
     max_query_words=2,
-    max_item_words=4,
+    max_field_words=2,
 )
 
 
@@ -85,7 +85,7 @@ def test_quantile_boundaries_are_distinct_and_ascending(
 def check(config: PreprocessConfig, expected: dict[str, list[str] | None]) -> None:
     """Asserts some vocabularies of three items and two train queries; None: the grain has none."""
     items = [
-        # Four words are used: red shoe zoo x.
+        # Two words of each field are used: red shoe, zoo x.
         Item("1", ("red shoe", "zoo x cut cut"), ("Acme", 10.0)),
         Item("2", ("red hat", ""), ("Zed", 20.0)),
         Item("3", ("hat zoo", ""), ("acme", math.nan)),

@@ -98,7 +98,7 @@ def make_shop(titles: list[str]) -> Shop:
         for n, v in vocabularies.items()
     )
     spec = schema.FeatureSpec(
-        text_fields=("title",), grains=grains, max_query_words=8, max_item_words=16
+        text_fields=("title",), grains=grains, max_query_words=8, max_field_words=16
     )
     manifest = schema.Manifest(
         features=spec,

@@ -72,7 +72,7 @@ class ShopWriter:
             text_fields=("title",),
             grains=tuple(grains),
             max_query_words=8,
-            max_item_words=8,
+            max_field_words=8,
         )
         self._featurizer = Featurizer(self._spec, self._vocabularies)
         self._splits: dict[str, dict[str, int]] = {}
@@ -121,7 +121,7 @@ class ShopWriter:
 
     def _item(self, item_id: str, text: str, category: int) -> Record:
         fields = {"title": tf.constant([text]), "category": tf.constant([""])}
-        ids = self._featurizer.items(fields)["word"].to_list()[0]
+        ids = self._featurizer.items(fields)["word"].to_list()[0][0]
         record: Record = {
             schema.ITEM_ID: [item_id],
             schema.TITLE: [text.split("\n")[0]],

@@ -55,6 +55,24 @@ def test_each_slot_finds_its_item_again() -> None:
     assert_array_equal(tf.gather(batch.candidates.key, batch.slot), keys)
 
 
+def test_synthetic_requests_come_after_those_of_the_log() -> None:
+    logged, made = requests([5, 7, 5], [0, 0, 1]), requests([8, 9], [0, 1])
+    batch = make_batch(logged, items([8, 9, 7]), made)
+    assert_array_equal(batch.candidates.key, [5, 7, 8, 9])
+    assert_array_equal(batch.slot, [0, 1, 0, 2, 3])
+    assert_array_equal(batch.requests.request, [0, 0, 1, 2, 3])
+    assert batch.requests.query_ids["word"].to_list() == [[1], [2], [1], [2]]
+    assert batch.requests.positive_key.nrows() == 4
+    assert batch.num_logged == 3
+
+
+def test_without_the_log_synthetic_requests_are_all() -> None:
+    batch = make_batch(None, items([8, 9, 7]), requests([8, 9], [0, 1]))
+    assert_array_equal(batch.candidates.key, [8, 9, 7])
+    assert_array_equal(batch.requests.request, [0, 1])
+    assert batch.num_logged == 0
+
+
 def test_every_level_is_there_unless_it_is_left_out() -> None:
     shown = requests([5, 7, 8], [0, 0, 1])._replace(level=tf.constant([3, 1, 2]))
     same = chosen_levels(shown, unclicked=True, ordered_level=True)

@@ -136,7 +136,7 @@ def write_examples(
     }
     manifest = schema.Manifest(
         features=schema.FeatureSpec(
-            text_fields=("title",), grains=(), max_query_words=8, max_item_words=8
+            text_fields=("title",), grains=(), max_query_words=8, max_field_words=8
         ),
         num_items=4,
         splits={schema.TRAIN: counts} if train else {},

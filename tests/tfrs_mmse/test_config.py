@@ -95,7 +95,7 @@ SPEC = schema.FeatureSpec(
         schema.Grain(name="price", kind=schema.GrainKind.NUMBER, size=9),
     ),
     max_query_words=8,
-    max_item_words=8,
+    max_field_words=8,
 )
 
 

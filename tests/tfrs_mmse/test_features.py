@@ -30,7 +30,7 @@ def featurizer() -> Featurizer:
         text_fields=("title", "tags"),
         grains=GRAINS,
         max_query_words=8,
-        max_item_words=4,
+        max_field_words=4,
     )
     return Featurizer(spec, VOCABULARIES)
 
@@ -42,9 +42,12 @@ def test_query_tokens_become_line_numbers_and_unknown_ones_zero(featurizer: Feat
     assert set(ids) == {"word", "bigram", "character"}
 
 
-def test_item_text_is_the_joined_fields_cut_to_its_first_words(featurizer: Featurizer):
-    ids = featurizer.items(fields(title="mug", tags="tea x y blue"))
-    assert ids["word"].to_list() == [[2, 3, 0, 0]]  # blue is the fifth word
+def test_item_text_is_looked_up_field_by_field_and_cut_to_its_first_words(
+    featurizer: Featurizer,
+):
+    ids = featurizer.items(fields(title="blue mug", tags="tea x y z blue"))
+    assert ids["word"].to_list() == [[[1, 2], [3, 0, 0, 0]]]  # blue is the fifth word
+    assert ids["bigram"].to_list() == [[[1], [0, 0, 0]]]
 
 
 @pytest.mark.parametrize(
@@ -67,11 +70,11 @@ def test_numbers_fall_into_buckets_and_missing_ones_are_zero(
 
 def test_with_empty_vocabularies_everything_is_unknown():
     spec = schema.FeatureSpec(
-        text_fields=("title",), grains=GRAINS, max_query_words=8, max_item_words=4
+        text_fields=("title",), grains=GRAINS, max_query_words=8, max_field_words=4
     )
     featurizer = Featurizer(spec, {name: [] for name in VOCABULARIES})
     ids = featurizer.items(fields(title="blue mug", brand="acme co", price=5.0))
-    assert ids["word"].to_list() == [[0, 0]]
+    assert ids["word"].to_list() == [[[0, 0]]]
     assert_array_equal(ids["brand"], [0])
     assert_array_equal(ids["price"], [1])
 

@@ -14,7 +14,7 @@ SPEC = schema.FeatureSpec(
     text_fields=("title",),
     grains=(schema.Grain(name="word", kind=schema.GrainKind.TEXT, size=9),),
     max_query_words=8,
-    max_item_words=8,
+    max_field_words=8,
 )
 
 

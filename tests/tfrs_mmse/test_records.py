@@ -7,13 +7,13 @@ from numpy.testing import assert_allclose, assert_array_equal
 from tfrs_mmse import records, schema
 
 SPEC = schema.FeatureSpec(
-    text_fields=("title",),
+    text_fields=("title", "tags"),
     grains=(
         schema.Grain(name="word", kind=schema.GrainKind.TEXT, size=99),
         schema.Grain(name="brand", kind=schema.GrainKind.CATEGORICAL, size=99),
     ),
     max_query_words=8,
-    max_item_words=8,
+    max_field_words=8,
 )
 
 
@@ -42,7 +42,7 @@ def request(number: int, num_items: int) -> bytes:
         item__position=list(range(num_items)),
         item__log_probability=[-1.5] * num_items,
         item__word=[number] * (2 * num_items),
-        item__word__length=[2] * num_items,
+        item__word__length=[2, 0] * num_items,
         item__brand=[number] * num_items,
     )
 
@@ -52,9 +52,10 @@ def item(number: int) -> bytes:
         item_id=[f"i{number}".encode()],
         item__log_probability=[-math.inf],
         item__word=[number],
-        item__word__length=[1],
+        item__word__length=[1, 0],
         item__brand=[number],
         item__title=[f"title {number}".encode()],
+        item__text=[f"title {number}\ntags".encode()],
     )
 
 
@@ -76,7 +77,7 @@ def test_requests_are_parsed_flat():
         item__position=[0, -1],
         item__log_probability=[-2.0, -3.0],
         item__word=[1, 2, 3],
-        item__word__length=[1, 2],
+        item__word__length=[1, 0, 1, 1],
         item__brand=[7, 0],
     )
     second = example(
@@ -85,12 +86,12 @@ def test_requests_are_parsed_flat():
         item__level=[2],
         item__position=[5],
         item__log_probability=[-2.0],
-        item__word__length=[0],
+        item__word__length=[0, 0],
         item__brand=[7],
     )
     parsed = records.parse_requests(tf.constant([first, second]), SPEC)
     assert parsed.query_ids["word"].to_list() == [[4, 5], []]
-    assert parsed.items.ids["word"].to_list() == [[1], [2, 3], []]
+    assert parsed.items.ids["word"].to_list() == [[[1], []], [[2], [3]], [[], []]]
     assert_array_equal(parsed.items.ids["brand"], [7, 0, 7])
     assert_array_equal(parsed.request, [0, 0, 1])
     assert_array_equal(parsed.level, [3, 1, 2])
@@ -128,7 +129,7 @@ def test_an_epoch_holds_every_request_once_and_epochs_differ(tmp_path: Path):
 def test_random_items_cover_the_catalogue_evenly(tmp_path: Path):
     write(tmp_path, "items", [item(n) for n in range(10)])
     batches = records.random_item_batches(tmp_path, SPEC, batch_size=4, seed=0).take(5)
-    drawn = [int(brand) for batch in batches for brand in batch.ids["brand"].numpy()]
+    drawn = [int(brand) for b in batches for brand in b.items.ids["brand"].numpy()]
     assert sorted(drawn[:10]) == sorted(drawn[10:]) == list(range(10))
     assert drawn[:10] != drawn[10:]
 
@@ -139,4 +140,5 @@ def test_the_catalogue_is_read_in_the_order_of_its_files(tmp_path: Path):
     assert [t.decode() for b in batches for t in b.title.numpy()] == [
         f"title {n}" for n in (0, 2, 4, 1, 3)
     ]
+    assert batches[1].text.numpy().tolist() == [b"title 1\ntags", b"title 3\ntags"]
     assert all(math.isinf(p) for b in batches for p in b.items.log_probability.numpy())

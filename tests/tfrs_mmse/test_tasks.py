@@ -49,6 +49,7 @@ def random_items(key: list[int]) -> Items:
 PLAIN = {
     "temperature": 1.0,
     "log_q": False,
+    "synthetic_queries": 0,
     "uniform_negatives": 1,
     "clicked_weight": 1.0,
     "ordered_weight": 3.0,
@@ -134,10 +135,33 @@ def test_ranking_compares_inside_a_request_only():
         level=[3, 1, 2], request=[0, 0, 1], key=[1, 2, 3], positives=[[1], [3]]
     )
     ranking = LevelRanking(TrainConfig(ranking_temperature=1.0))
-    # Request 0: log 3 against 0, odds 3/1. Request 1 has nothing to compare: the mean over both halves the loss.
+    # Request 0: log 3 against 0, odds 3/1. Request 1 has nothing to compare and is not counted.
     scores = tf.constant([[log(3), 7], [0, 7], [99, 1]])
     loss = ranking(QUERIES, scores, make_batch(batch))
-    assert_allclose(loss, log(4 / 3) / 2, rtol=1e-6)
+    assert_allclose(loss, log(4 / 3), rtol=1e-6)
+
+
+def test_without_anything_to_compare_the_ranking_loss_is_nothing():
+    batch = requests(level=[2, 2], request=[0, 1], key=[1, 2], positives=[[1], [2]])
+    ranking = LevelRanking(TrainConfig())
+    assert ranking(QUERIES, tf.eye(2), make_batch(batch)) == 0
+
+
+def test_log_q_counts_the_slots_of_the_log_only():
+    config = TrainConfig(**{**PLAIN, "log_q": True})
+    shown = requests(
+        level=[2], request=[0], key=[1], positives=[[1]], probability=log(2)
+    )
+    # A synthetic request adds a second query and a random item, but no draw from the log: the item of the log is
+    # there with probability 1 - 1/2 * 3/4 = 5/8, the random one with 1/4.
+    made = requests(
+        level=[2], request=[0], key=[7], positives=[[7]], probability=0.5
+    )._replace(items=random_items([7]))
+    batch = make_batch(shown, random_items([7]), made)
+    scores = tf.constant([[log(3), log(2)], [0, log(5)]])
+    loss = LevelRetrieval(config, num_items=4)(QUERIES, scores, batch).all
+    first, second = log((3 + 4 * 1) / 3), log((5 + 8 / 5 * 2) / 5)
+    assert_allclose(loss, (first + second) / 2, rtol=1e-6)
 
 
 def test_every_loss_of_the_config_is_there() -> None:

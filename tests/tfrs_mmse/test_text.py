@@ -17,6 +17,11 @@ def words(value: str, max_words: int = 100) -> list[str]:
     ]
 
 
+def characters(folded: str, max_words: int = 100) -> list[str]:
+    trigrams = text.characters(tf.constant([folded]), max_words=max_words)
+    return [trigram.decode() for trigram in trigrams.to_list()[0]]
+
+
 @pytest.mark.parametrize(
     ("raw", "folded"),
     [
@@ -84,10 +89,8 @@ def test_words_are_cut_from_the_end():
 
 
 def test_grains_of_a_short_text():
-    tokens = text.words(tf.constant(["nut oil", "a", ""]), max_words=9)
-    grains = {
-        name: ragged.to_list() for name, ragged in text.text_grains(tokens).items()
-    }
+    tokens = text.text_grains(tf.constant(["nut oil", "a", ""]), max_words=9)
+    grains = {name: ragged.to_list() for name, ragged in tokens.items()}
     assert tuple(grains) == schema.TEXT_GRAINS
     assert grains["word"] == [[b"nut", b"oil"], [b"a"], []]
     assert grains["bigram"] == [[b"nut oil"], [], []]
@@ -99,9 +102,18 @@ def test_grains_of_a_short_text():
 
 
 def test_character_trigrams_count_letters_not_bytes():
-    assert text.characters(tf.ragged.constant([["çã"]])).to_list() == [
-        ["_çã".encode(), "çã_".encode()]
+    assert characters("çã") == ["_çã", "çã_"]
+
+
+def test_character_trigrams_run_across_the_words_of_unspaced_scripts():
+    assert characters("防水ケース x2") == [
+        *("_防水", "防水ケ", "水ケー", "ケース", "ース_"),
+        *("_x2", "x2_"),
     ]
+
+
+def test_character_trigrams_are_of_the_first_runs_and_their_first_letters():
+    assert characters("abcd e f", max_words=2) == ["_ab", "ab_", "_e_"]
 
 
 def test_batching_does_not_change_tokens():

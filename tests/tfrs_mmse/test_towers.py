@@ -20,28 +20,47 @@ def ragged(rows: list[list[int]]) -> tf.RaggedTensor:
     )
 
 
+def by_field(items: list[list[list[int]]]) -> tf.RaggedTensor:
+    fields = [field for item in items for field in item]
+    return tf.RaggedTensor.from_uniform_row_length(ragged(fields), 2)
+
+
 def towers(config: TrainConfig = CONFIG) -> tuple[QueryTower, ItemTower]:
     tokens = {
         g.name: TokenEmbedding(g, config.embedding_dim, 1.0, seed=1)
         for g in (WORD, BIGRAM)
     }
-    return QueryTower(GRAINS, tokens, config), ItemTower(GRAINS, tokens, config)
+    return (
+        QueryTower(GRAINS, tokens, config),
+        ItemTower(GRAINS, tokens, config, num_fields=2),
+    )
 
 
 QUERY = {"word": ragged([[1, 2], [3], []]), "bigram": ragged([[4], [], []])}
+# Two items of two text fields.
 ITEMS = {
-    "word": ragged([[1], [2, 3]]),
-    "bigram": ragged([[], [5]]),
+    "word": by_field([[[1], []], [[2], [3]]]),
+    "bigram": by_field([[[], []], [[5], []]]),
     "brand": tf.constant([2, 0], tf.int64),
 }
 
 
-def test_pooling_is_the_mean_of_the_tokens_and_zero_for_none():
+def test_pooling_is_the_sum_of_the_tokens_and_zero_for_none():
     embedding = TokenEmbedding(WORD, 2, 1.0, seed=0)
     embedding.table.assign(tf.reshape(tf.range(20, dtype=tf.float32), [10, 2]))
     # Rows 1, 2 and 4 are (2, 3), (4, 5) and (8, 9).
     pooled = embedding(ragged([[1, 2], [], [4, 4, 1], []]))
-    assert_allclose(pooled, [[3, 4], [0, 0], [6, 7], [0, 0]])
+    assert_allclose(pooled, [[6, 8], [0, 0], [18, 21], [0, 0]])
+
+
+def test_rare_tokens_start_with_longer_vectors():
+    grain = schema.Grain(name="word", kind=schema.GrainKind.TEXT, size=1000)
+    table = TokenEmbedding(grain, 256, 0.1, seed=0).table.numpy()
+    lengths = np.linalg.norm(table, axis=1)
+    # On average as long as a vector of 256 normal values with a deviation of 0.1; log(1000) / log(2) between the ends.
+    assert lengths.mean() == pytest.approx(1.6, rel=0.01)
+    assert lengths[999] / lengths[1] == pytest.approx(np.log(1000) / np.log(2), rel=0.2)
+    assert lengths[0] == pytest.approx(1.6, rel=0.2)  # the unknown token
 
 
 def test_pooling_updates_only_the_rows_it_used():
@@ -52,8 +71,18 @@ def test_pooling_updates_only_the_rows_it_used():
     assert isinstance(gradient, tf.IndexedSlices)
     assert sorted(gradient.indices.numpy()) == [1, 7]
     dense = tf.convert_to_tensor(gradient).numpy()
-    assert_allclose(dense[1], [1 / 3, 1 / 3])
-    assert_allclose(dense[7], [2 / 3, 2 / 3], rtol=1e-6)
+    assert_allclose(dense[1], [1, 1])
+    assert_allclose(dense[7], [2, 2])
+
+
+def test_a_token_of_the_title_weighs_more_than_one_of_another_field():
+    tokens = {"word": TokenEmbedding(WORD, 2, 1.0, seed=0)}
+    tokens["word"].table.assign([[0, 0], [3, 0], [0, 1], *[[0, 0]] * 7])
+    config = TrainConfig(embedding_dim=2, title_weight=4.0)
+    tower = ItemTower([WORD], tokens, config, num_fields=2)
+    # One token in the title and three in the other field: 4 * (3, 0) + 3 * (0, 1) = (12, 3), and 4 * (0, 1) + (3, 0).
+    item = tower({"word": by_field([[[1], [2, 2, 2]], [[2], [1]]])})
+    assert_allclose(item, [[12 / 153**0.5, 3 / 153**0.5], [3 / 5, 4 / 5]], rtol=1e-6)
 
 
 def test_the_fused_score_is_one_inner_product():
