@@ -129,6 +129,7 @@ def test_ten_requests_become_an_answer(
         "epochs=30",
         "embedding_dim=16",
         "attribute_dim=8",
+        "synthetic_queries=4",
         "uniform_negatives=4",
         "batch_size=4",
     ]
@@ -195,6 +196,31 @@ def test_ten_requests_become_an_answer(
             == 1
         )
         assert "at most 1024 bytes long" in capsys.readouterr().err
+
+
+def test_a_catalogue_alone_gives_a_model_that_a_later_log_judges(
+    simulated_shop: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, run = str(tmp_path / "catalogue"), str(tmp_path / "run")
+    catalogue = ["--items", str(simulated_shop.items), "--output", data]
+    assert preprocess.main(catalogue) == 0
+    assert result_of(capsys)["splits"] == {}
+    data_and_model = ["--data", data, "--model-dir", run]
+    assert train.main(data_and_model) == 1
+    assert "--preset cold_start" in capsys.readouterr().err
+
+    small = ("epochs=20", "embedding_dim=16", "synthetic_queries=64")
+    settings = [flag for setting in small for flag in ("--set", setting)]
+    assert train.main([*data_and_model, "--preset", "cold_start", *settings]) == 0
+    capsys.readouterr()
+    assert evaluate.main(data_and_model) == 1
+    assert "--held-out" in capsys.readouterr().err
+    judged_by = ["--held-out", str(simulated_shop.examples), "--no-report"]
+    assert evaluate.main([*data_and_model, *judged_by]) == 0
+    figures = result_of(capsys)
+    # By chance 10 of 300 items hold 3% of what was clicked.
+    assert figures["systems"]["cold_start"]["clicked"]["recall@10"] > 0.15
+    assert figures["groups"]["seen"] is None
 
 
 @pytest.mark.slow

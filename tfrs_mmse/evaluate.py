@@ -79,6 +79,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         help="default: %(default)s",
     )
     parser.add_argument(
+        "--held-out",
+        type=Path,
+        metavar="DIR",
+        help="examples whose split is judged, if not those of --data: a later log, for a model from before it",
+    )
+    parser.add_argument(
         "--run-output",
         type=Path,
         metavar="PREFIX",
@@ -108,6 +114,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         args.data,
         args.model_dir,
         args.split,
+        held_out=args.held_out,
         with_bm25=args.bm25,
         compare=args.compare,
     )

@@ -64,6 +64,7 @@ def evaluate(
     model_dir: Path,
     split: str,
     *,
+    held_out: Path | None = None,
     with_bm25: bool = True,
     compare: Path | None = None,
 ) -> Evaluation:
@@ -73,6 +74,8 @@ def evaluate(
         data: Directory of examples.
         model_dir: Directory of a model that was trained on them.
         split: One of `schema.SPLITS`.
+        held_out: Directory of the examples whose split is judged; None: `data`. The vocabularies may differ, for only
+            query strings, item ids and levels are read there.
         with_bm25: Whether to evaluate the baseline too.
         compare: Directory of another model, whose evaluation of the same split is compared with this one.
 
@@ -81,7 +84,12 @@ def evaluate(
             the other evaluation is missing or of something else.
     """
     trained = restore.load_trained(data, model_dir)
-    qrels = relevance.read_qrels(data, split)
+    if held_out is None and split not in trained.manifest.splits:
+        raise cli.CommandError(
+            f"{data} holds no requests of the split {split!r}: name examples that hold some with --held-out"
+        )
+    held_out = held_out or data
+    qrels = relevance.read_qrels(held_out, split)
     queries = list(qrels)
     items = corpus.embed_items(trained, data)
     item_ids = items.item_id.tolist()
@@ -116,7 +124,10 @@ def evaluate(
         "averaged_over": judgements.num_queries(),
         "systems": {name: metrics.means(f) for name, f in figures.items()},
         "groups": _group_figures(
-            _read_groups(data, split, qrels, trained), judgements, found, figures
+            _read_groups(data, held_out, split, qrels, trained),
+            judgements,
+            found,
+            figures,
         ),
         "curves": {
             name: metrics.means(judgements.figures(r.index, metrics.CURVES))
@@ -177,11 +188,11 @@ def _embed_queries(
 
 
 def _read_groups(
-    data: Path, split: str, qrels: Qrels, trained: Trained
+    data: Path, held_out: Path, split: str, qrels: Qrels, trained: Trained
 ) -> groups.Groups:
     train = trained.manifest.splits.get(schema.TRAIN, {})
     return groups.read_groups(
-        data, split, qrels, has_train=train.get("requests", 0) > 0
+        data if train.get("requests", 0) > 0 else None, held_out, split, qrels
     )
 
 

@@ -54,26 +54,29 @@ class Groups(NamedTuple):
     items: dict[str, set[bytes]]
 
 
-def read_groups(data: Path, split: str, qrels: Qrels, *, has_train: bool) -> Groups:
+def read_groups(
+    train_data: Path | None, held_out: Path, split: str, qrels: Qrels
+) -> Groups:
     """Groups the queries and the relevant items of a split.
 
     Args:
-        data: Directory of examples.
-        split: The split that is evaluated.
+        train_data: Directory of the examples whose train requests are known; None: there are none, and everything is
+            unseen and new.
+        held_out: Directory of the examples whose split is evaluated.
+        split: The split.
         qrels: Its levels.
-        has_train: Whether there are train requests; without, everything is unseen and new.
     """
     items = {item_id for levels in qrels.values() for item_id in levels}
     train = (
-        read_history(data, schema.TRAIN, qrels, items)
-        if has_train
+        read_history(train_data, schema.TRAIN, qrels, items)
+        if train_data
         else History({}, set(), set())
     )
     num_train = _counts(train, qrels)
     traffic = (
         num_train
         if num_train.any()
-        else _counts(read_history(data, split, qrels, items), qrels)
+        else _counts(read_history(held_out, split, qrels, items), qrels)
     )
     return Groups(
         queries={

@@ -64,7 +64,7 @@ def test_groups_go_by_the_train_split(
         b"nut": {b"c": 3, b"d": 2},
         b"tea": {b"x": 2},
     }
-    found = groups.read_groups(tmp_path, "test", qrels, has_train=True)
+    found = groups.read_groups(tmp_path, tmp_path, "test", qrels)
     assert {name: mask.tolist() for name, mask in found.queries.items()} == {
         "seen": [True, True, False],
         "unseen": [False, False, True],
@@ -87,7 +87,7 @@ def test_traffic_is_that_of_the_split_itself_where_training_saw_no_query(
     test = [("nut", {"a": 2})] * 8 + [("bolt", {"a": 2})] * 2
     write_requests(tmp_path / "test-00000-of-00001.tfrecord.gz", test)
     qrels = {b"bolt": {b"a": 2}, b"nut": {b"a": 2}}
-    found = groups.read_groups(tmp_path, "test", qrels, has_train=True)
+    found = groups.read_groups(tmp_path, tmp_path, "test", qrels)
     assert found.queries["seen"].tolist() == [False, False]
     assert found.queries["head"].tolist() == [False, True]
     assert found.queries["tail"].tolist() == [True, False]
@@ -96,4 +96,4 @@ def test_traffic_is_that_of_the_split_itself_where_training_saw_no_query(
 
 def test_a_split_that_should_be_there_is_missed(tmp_path: Path) -> None:
     with pytest.raises(CommandError, match="there is no train-"):
-        groups.read_groups(tmp_path, "test", {b"q": {b"a": 2}}, has_train=True)
+        groups.read_groups(tmp_path, tmp_path, "test", {b"q": {b"a": 2}})

@@ -1,13 +1,54 @@
 from collections import Counter
 
-import tensorflow as tf
+import math
 
-from tfrs_mmse import synthetic
+import tensorflow as tf
+from numpy.testing import assert_array_equal
+
+from tfrs_mmse import schema, synthetic
+from tfrs_mmse.features import Featurizer
+from tfrs_mmse.records import Catalogue, Items
 
 
 def draw(texts: list[str], seed: int = 0) -> list[list[str]]:
     queries = synthetic.random_words(tf.constant(texts), seed=tf.constant([seed, 0]))
     return [query.decode().split() for query in queries.numpy()]
+
+
+def test_each_item_is_the_clicked_answer_to_its_own_words():
+    grains = tuple(
+        schema.Grain(name=name, kind=schema.GrainKind.TEXT, size=0)
+        for name in schema.TEXT_GRAINS
+    )
+    spec = schema.FeatureSpec(
+        text_fields=("title", "tags"),
+        grains=grains,
+        max_query_words=8,
+        max_field_words=8,
+    )
+    featurizer = Featurizer(
+        spec, {"word": ["blue", "mug", "hat"], "bigram": [], "character": []}
+    )
+    items = Items(tf.constant([7, 9], tf.int64), {}, tf.fill([2], -math.inf))
+    catalogue = Catalogue(
+        items,
+        item_id=tf.constant(["m", "h"]),
+        title=tf.constant(["Blue", "HAT"]),
+        text=tf.constant(["Blue\nmug", "HAT"]),
+    )
+    asked = [
+        synthetic.requests(catalogue, featurizer, seed=tf.constant([0, n]))
+        for n in range(20)
+    ]
+    first = asked[0]
+    assert_array_equal(first.request, [0, 1])
+    assert_array_equal(first.level, [schema.Level.CLICKED] * 2)
+    assert first.positive_key.to_list() == [[7], [9]]
+    assert_array_equal(first.items.key, [7, 9])
+    queries = [requests.query_ids["word"].to_list() for requests in asked]
+    assert all(hat == [3] for _, hat in queries)
+    # Of the title alone, or of the whole text.
+    assert {tuple(mug) for mug, _ in queries} == {(1,), (2,), (1, 2)}
 
 
 def test_a_query_is_one_to_four_words_of_its_text_in_their_order():

@@ -20,6 +20,7 @@ SMALL = [
     "embedding_dim=8",
     "attribute_dim=4",
     "batch_size=64",
+    "synthetic_queries=16",
     "uniform_negatives=32",
     "epochs=2",
 ]
