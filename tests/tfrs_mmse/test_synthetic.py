@@ -1,6 +1,5 @@
-from collections import Counter
-
 import math
+from collections import Counter
 
 import tensorflow as tf
 from numpy.testing import assert_array_equal
