@@ -1,3 +1,4 @@
+import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -43,8 +44,9 @@ def test_k_larger_than_the_corpus_gives_the_whole_corpus() -> None:
     assert_array_equal(np.sort(result.index, axis=1), np.tile(np.arange(7), (5, 1)))
 
 
-def test_agrees_with_a_stable_sort_of_all_products() -> None:
-    query, item = integers(37, 6), integers(501, 6)
+@pytest.mark.parametrize("num_queries", [1, 37, 256, 1300])
+def test_agrees_with_a_stable_sort_of_all_products(num_queries: int) -> None:
+    query, item = integers(num_queries, 6), integers(501, 6)
     products = query @ item.T
     expected = np.argsort(-products, axis=1, kind="stable")[:, :50]
     result = retrieval.top_k(query, item, 50)
@@ -52,8 +54,59 @@ def test_agrees_with_a_stable_sort_of_all_products() -> None:
     assert_array_equal(result.score, np.take_along_axis(products, expected, axis=1))
 
 
+@pytest.mark.parametrize("k", [1, 3, 40, 200, 499])
 @pytest.mark.parametrize(
-    ("query_block", "item_block"), [(1, 1), (7, 13), (37, 40), (36, 500), (1000, 1000)]
+    "scores",
+    [
+        pytest.param(np.full(500, 2), id="all equal"),
+        pytest.param(np.arange(500), id="ascending: each block beats the former"),
+        pytest.param(np.arange(500)[::-1], id="descending"),
+        pytest.param(np.arange(500) // 50, id="ascending, with ties"),
+        pytest.param(np.arange(500) - 1000, id="all negative"),
+        pytest.param(np.arange(500) % 7 - 3.0, id="duplicates on either side of zero"),
+        pytest.param(np.zeros(500) * np.tile([1, -1], 250), id="zero and minus zero"),
+    ],
+)
+def test_any_order_of_the_items_gives_the_stable_sort(
+    scores: np.ndarray, k: int
+) -> None:
+    # Queries 1 and 2 put the items in the same order, query -1 in the opposite one.
+    result = retrieval.top_k(
+        floats([[1], [2], [-1]]), floats(scores)[:, None], k, item_block=32
+    )
+    order = np.argsort(-scores, kind="stable")[:k]
+    opposite = np.argsort(scores, kind="stable")[:k]
+    assert_array_equal(result.index, [order, order, opposite])
+    assert_array_equal(
+        result.score, [scores[order], 2 * scores[order], -scores[opposite]]
+    )
+
+
+@pytest.mark.parametrize("ascending", [True, False])
+def test_takes_the_memory_it_says_whatever_the_order(ascending: bool) -> None:
+    item = np.sort(np.random.default_rng(0).random((40_000, 1), np.float32), axis=0)
+    query = np.ones((1000, 1), np.float32)
+    tracemalloc.start()
+    try:
+        result = retrieval.top_k(
+            query,
+            item if ascending else item[::-1],
+            100,
+            query_block=1000,
+            item_block=256,
+        )
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    peak -= result.index.nbytes + result.score.nbytes
+    # 13 MB; the keys of all scores would be 1000 * 40,000 * 8 bytes = 320 MB.
+    assert peak <= (20 * 1000 + 64 * 256) * (256 + 100)
+    # The best so far have to be somewhere, or this test would not see the arrays at all.
+    assert peak >= 8 * 1000 * 100
+
+
+@pytest.mark.parametrize(
+    ("query_block", "item_block"), [(5, 1), (7, 13), (37, 40), (36, 500), (1000, 1000)]
 )
 def test_the_result_does_not_depend_on_the_blocks(
     query_block: int, item_block: int
@@ -85,6 +138,10 @@ def test_no_queries_give_no_rows() -> None:
     ).index.shape == (0, 3)
 
 
+def test_no_items_give_no_columns() -> None:
+    assert retrieval.top_k(integers(5, 4), integers(0, 4), 3).index.shape == (5, 0)
+
+
 def test_arguments_that_make_no_sense_are_refused() -> None:
     with pytest.raises(
         ValueError, match=r"\[Q, D\] and \[N, D\], got shapes \(3, 4\) and \(7, 5\)"
@@ -92,6 +149,10 @@ def test_arguments_that_make_no_sense_are_refused() -> None:
         retrieval.top_k(integers(3, 4), integers(7, 5), 3)
     with pytest.raises(ValueError, match="k must be positive, got 0"):
         retrieval.top_k(integers(3, 4), integers(7, 4), 0)
+    with pytest.raises(ValueError, match="query_block must be positive, got -1"):
+        retrieval.top_k(integers(3, 4), integers(7, 4), 3, query_block=-1)
+    with pytest.raises(ValueError, match="item_block must be positive, got 0"):
+        retrieval.top_k(integers(3, 4), integers(7, 4), 3, item_block=0)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
@@ -100,6 +161,12 @@ def test_embeddings_that_are_not_finite_are_refused(value: float) -> None:
     item[3, 2] = value
     with pytest.raises(ValueError, match="item_embedding must be finite"):
         retrieval.top_k(integers(3, 4), item, 3)
+
+
+def test_embeddings_whose_products_may_overflow_are_refused() -> None:
+    # 2 * 1e19 * 3e19 = 6e38; the largest float32 is 3.4e38.
+    with pytest.raises(ValueError, match=r"could be as large as 6e\+38: scale"):
+        retrieval.top_k(floats([[1e19, 0]]), floats([[-3e19, 1]]), 1)
 
 
 def test_scores_of_minus_infinity_are_no_results() -> None:
