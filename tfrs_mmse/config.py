@@ -69,7 +69,8 @@ class TrainConfig:
         mixed_negatives: Of the retrieval loss `mixed_softmax`: mixed negatives of each positive.
         mixing: Of the retrieval loss `mixed_softmax`: the positive's share in a mixed negative is uniform up to this.
         clicked_weight: Weight of a clicked positive in the retrieval loss.
-        ordered_weight: Weight of an ordered positive in the retrieval loss.
+        ordered_weight: Weight of an ordered positive in the retrieval loss; the larger, the more the model gives up of
+            finding clicked items for finding ordered ones.
         use_log: Whether the requests of the log are learned from; if not, synthetic queries are all there is.
         synthetic_queries: Queries made for each step from words of uniformly drawn items, which count as clicked for
             them.
@@ -112,7 +113,7 @@ class TrainConfig:
     mixed_negatives: int = 8
     mixing: float = 0.5
     clicked_weight: float = 1.0
-    ordered_weight: float = 2.0
+    ordered_weight: float = 5.0
     use_log: bool = True
     synthetic_queries: int = 512
     uniform_negatives: int = 1024

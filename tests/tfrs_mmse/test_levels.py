@@ -71,7 +71,7 @@ def test_presets_work_with_what_is_there(preset: str) -> None:
 @pytest.mark.parametrize(
     ("setting", "absent"),
     [
-        ("ordered_weight=5", "ordered"),
+        ("ordered_weight=4", "ordered"),
         ("unclicked_position_exponent=1", "unclicked"),
     ],
 )
