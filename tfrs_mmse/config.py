@@ -69,8 +69,8 @@ class TrainConfig:
         mixed_negatives: Of the retrieval loss `mixed_softmax`: mixed negatives of each positive.
         mixing: Of the retrieval loss `mixed_softmax`: the positive's share in a mixed negative is uniform up to this.
         clicked_weight: Weight of a clicked positive in the retrieval loss.
-        ordered_weight: Weight of an ordered positive in the retrieval loss; the larger, the more the model gives up of
-            finding clicked items for finding ordered ones.
+        ordered_weight: Weight of an ordered positive in the retrieval loss, and of its pairs in the ranking loss; the
+            larger, the more the model gives up of finding clicked items for finding ordered ones.
         use_log: Whether the requests of the log are learned from; if not, synthetic queries are all there is.
         synthetic_queries: Queries made for each step from words of uniformly drawn items, which count as clicked for
             them.

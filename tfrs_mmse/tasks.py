@@ -206,6 +206,8 @@ class LevelRanking(tf.keras.layers.Layer, tfrs.tasks.Task):
             _by_request(requests.position, requests.request, num_queries, padding=-1),
             exponent=self._config.unclicked_position_exponent,
         )
+        is_ordered = level == schema.Level.ORDERED
+        weight *= tf.where(is_ordered, self._config.ordered_weight, 1.0)
         score = _by_request(score, requests.request, num_queries, padding=0.0)
         loss = self._loss(score, level, weight, self._config)
         return tf.math.divide_no_nan(

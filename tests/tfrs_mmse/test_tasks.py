@@ -134,11 +134,21 @@ def test_ranking_compares_inside_a_request_only():
     batch = requests(
         level=[3, 1, 2], request=[0, 0, 1], key=[1, 2, 3], positives=[[1], [3]]
     )
-    ranking = LevelRanking(TrainConfig(ranking_temperature=1.0))
+    ranking = LevelRanking(TrainConfig(ranking_temperature=1.0, ordered_weight=1.0))
     # Request 0: log 3 against 0, odds 3/1. Request 1 has nothing to compare and is not counted.
     scores = tf.constant([[log(3), 7], [0, 7], [99, 1]])
     loss = ranking(QUERIES, scores, make_batch(batch))
     assert_allclose(loss, log(4 / 3), rtol=1e-6)
+
+
+def test_a_pair_with_an_ordered_item_weighs_as_the_order():
+    batch = requests(level=[3, 2, 1], request=[0, 0, 0], key=[1, 2, 3], positives=[[]])
+    ranking = LevelRanking(TrainConfig(ranking_temperature=1.0, ordered_weight=4.0))
+    # The ordered item has odds of 3/1 against either other, the clicked one of 1/1 against the unclicked one.
+    loss = ranking(
+        tf.ones([1, 1]), tf.constant([[log(3)], [0], [0]]), make_batch(batch)
+    )
+    assert_allclose(loss, (4 * log(4 / 3) + 4 * log(4 / 3) + log(2)) / 3, rtol=1e-6)
 
 
 def test_without_anything_to_compare_the_ranking_loss_is_nothing():
