@@ -196,7 +196,7 @@ def test_vocabularies_are_those_of_the_catalogue_and_the_train_queries(
     vocabularies = read_vocabularies(examples, manifest.features.grains)
     # shoe: two titles, two train queries; acme: two brands; hat and red: two titles. `hat` is a test query.
     assert vocabularies["word"] == ["shoe", "acme", "hat", "red"]
-    assert vocabularies["bigram"] == ["shoe acme"]
+    assert vocabularies["bigram"] == []  # none occurs twice inside a field
     assert vocabularies["brand"] == ["acme"]
     assert vocabularies["price"] == ["20.0"]  # 10 | 20 40
     assert manifest.vocabulary_hash == schema.vocabulary_hash(
@@ -206,7 +206,7 @@ def test_vocabularies_are_those_of_the_catalogue_and_the_train_queries(
         (g.name, g.size) for g in manifest.features.grains if g.name != "character"
     ] == [
         ("word", 5),
-        ("bigram", 2),
+        ("bigram", 1),
         ("brand", 2),
         ("price", 3),
     ]
@@ -228,16 +228,16 @@ def test_the_records_of_requests_are_known_exactly(examples: Path) -> None:
         "item/level": [3, 1],
         "item/position": [1, 0],
         "item/log_probability": [third, third],
-        "item/word": [4, 1, 2, 4, 3, 0],  # red shoe acme, red hat zed
-        "item/word/length": [3, 3],
-        "item/bigram": [0, 1, 0, 0],
-        "item/bigram/length": [2, 2],
+        "item/word": [4, 1, 2, 4, 3, 0],  # red shoe | acme, red hat | zed
+        "item/word/length": [2, 1, 2, 1],
+        "item/bigram": [0, 0],
+        "item/bigram/length": [1, 0, 1, 0],
         "item/brand": [1, 0],
         "item/price": [1, 0],
     }
     assert len(shoe["query/character"]) == 4  # _sh sho hoe oe_
-    # _re red ed_, four of shoe, four of acme; three of red, hat and zed each.
-    assert shoe["item/character/length"] == [11, 9]
+    # _re red ed_ and four of shoe, four of acme; three of red, hat and zed each.
+    assert shoe["item/character/length"] == [7, 4, 6, 3]
     assert train[b"d"]["item_id"] == [b"d"]
     assert train[b"d"]["item/position"] == [1]
     assert len(train) == 2
@@ -267,10 +267,10 @@ def test_the_records_of_items_are_known_exactly(examples: Path) -> None:
         "item/log_probability": [-math.inf],
         "item/title": [b"Blue shoe"],
         "item/text": [b"Blue shoe\nACME"],
-        "item/word": [0, 1, 2],  # blue shoe acme
-        "item/word/length": [3],
-        "item/bigram": [0, 1],
-        "item/bigram/length": [2],
+        "item/word": [0, 1, 2],  # blue shoe | acme
+        "item/word/length": [2, 1],
+        "item/bigram": [0],
+        "item/bigram/length": [1, 0],
         "item/brand": [1],
         "item/price": [2],
     }

@@ -62,7 +62,9 @@ class WordModel(tf.Module):
 
     def item_embedding(self, ids: dict[str, Any]) -> tf.Tensor:
         known = 1 + 0.1 * tf.cast(ids["Brand (EU)"] > 0, tf.float32)
-        return known[:, None] * self.query_embedding(ids)
+        # Fields are told apart, [N, F, (tokens)]: here a word is a word wherever it stands.
+        words = ids["word"].merge_dims(1, 2)
+        return known[:, None] * self.query_embedding({"word": words})
 
 
 class Shop(NamedTuple):

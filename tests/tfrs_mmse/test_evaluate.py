@@ -283,7 +283,7 @@ def test_a_split_that_was_not_written_is_named(
     fails_with(
         capsys,
         arguments(shop, "--split", "train"),
-        "there is no train-.*; write them with `beam.preprocess`",
+        "holds no requests of the split 'train': name examples that hold some with --held-out",
     )
 
 
@@ -329,7 +329,7 @@ def test_examples_or_models_of_another_format_are_refused(
         fails_with(
             capsys,
             arguments(tmp_path / "shop"),
-            f"{path.name} is of format version 99, .* reads version 1",
+            f"{path.name} is of format version 99, .* reads version 2",
         )
 
 

@@ -319,7 +319,7 @@ def test_examples_of_another_format_version_are_refused(
     fails_with(
         capsys,
         arguments(tmp_path, tmp_path / "run"),
-        "is of format version 99, this program reads version 1",
+        "is of format version 99, this program reads version 2",
     )
 
 
@@ -330,7 +330,7 @@ def test_a_run_of_another_format_version_is_refused(
     fails_with(
         capsys,
         arguments(simulated_shop.examples, tmp_path),
-        "is of format version 0, this program reads version 1",
+        "is of format version 0, this program reads version 2",
     )
 
 
@@ -339,7 +339,8 @@ def test_a_run_of_another_format_version_is_refused(
     [
         (
             {},
-            "holds no training requests; run `python -m beam.preprocess` with --events",
+            "holds no training requests: run `python -m beam.preprocess` with --events, or learn from the catalogue "
+            "alone with --preset cold_start",
         ),
         (
             {"train": {"requests": 5, "unclicked": 9}},
