@@ -542,11 +542,11 @@ def test_a_base_path_without_a_version_is_one_sentence(
         "write one with `python -m serving.export --output` and this directory\n"
     )
     shutil.copytree(exact_version, tmp_path / "4")
-    (tmp_path / "4" / "manifest.json").write_text('{"format_version": 2}')
+    (tmp_path / "4" / "manifest.json").write_text('{"format_version": 99}')
     assert main(flags) == 1
     assert capsys.readouterr().err.splitlines()[-1] == (
         f"error: no version in {tmp_path} can be served; version 4: {tmp_path}/4/manifest.json is of format "
-        "version 2, this program reads version 1: write it anew with this version of tfrs-mmse"
+        "version 99, this program reads version 2: write it anew with this version of tfrs-mmse"
     )
 
 
