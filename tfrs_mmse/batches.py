@@ -35,7 +35,8 @@ def training_batches(
     """The training batches of the given epochs: a dataset of `Batch`, endless if the log is not learned from."""
     spec = featurizer.spec
     if config.num_random_items == 0:
-        return _logged(config, data, spec, epochs).map(make_batch).prefetch(4)
+        requests = _logged(config, data, spec, epochs)
+        return requests.map(make_batch, num_parallel_calls=2).prefetch(4)
 
     # Another part of the catalogue after a restart than at the start.
     seed = config.seed + 7919 * epochs.start
@@ -126,7 +127,7 @@ def make_batch(
         random_items: Drawn uniformly from the catalogue.
         synthetic_requests: Their items are among the random ones.
     """
-    num_logged = tf.size(requests.items.key) if requests else tf.constant(0)
+    num_logged = tf.constant(0) if requests is None else tf.size(requests.items.key)
     parts = [part for part in (requests, synthetic_requests) if part is not None]
     together = parts[0] if len(parts) == 1 else _one_after_the_other(*parts)
     items = together.items

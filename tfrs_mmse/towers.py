@@ -56,6 +56,8 @@ def _rarity(size: int) -> tf.Tensor:
     Ids are ranks by frequency. By Zipf's law a token's frequency falls with its rank r, so log(1 + r) grows as its
     inverse document frequency does. Id 0 is every unknown token.
     """
+    if size == 1:  # an empty vocabulary: there is nothing to take a mean of
+        return tf.ones([1, 1])
     rank = tf.range(size, dtype=tf.float32)
     length = tf.math.log1p(rank)
     length = tf.where(rank == 0, tf.reduce_mean(length[1:]), length)

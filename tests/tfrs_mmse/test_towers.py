@@ -63,6 +63,12 @@ def test_rare_tokens_start_with_longer_vectors():
     assert lengths[0] == pytest.approx(1.6, rel=0.2)  # the unknown token
 
 
+def test_an_empty_vocabulary_has_a_vector_for_the_unknown_token():
+    grain = schema.Grain(name="bigram", kind=schema.GrainKind.TEXT, size=1)
+    table = TokenEmbedding(grain, 256, 0.1, seed=0).table.numpy()
+    assert np.linalg.norm(table) == pytest.approx(1.6, rel=0.2)
+
+
 def test_pooling_updates_only_the_rows_it_used():
     embedding = TokenEmbedding(WORD, 2, 1.0, seed=0)
     with tf.GradientTape() as tape:

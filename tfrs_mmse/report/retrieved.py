@@ -109,14 +109,7 @@ def _curve(segment: str, systems: list[_System]) -> Node:
             for k in metrics.CUT_OFFS
             if recall[f"recall@{k}"] is not None
         ]
-        series.append(
-            Series(
-                system.label,
-                system.style,
-                [k for k, _ in known],
-                [value for _, value in known],
-            )
-        )
+        series.append(_series(system, known))
     return plots.lines(
         _TITLES[segment],
         series,
@@ -124,6 +117,12 @@ def _curve(segment: str, systems: list[_System]) -> Node:
         y_label="recall",
         log_x=True,
         ticks={k: str(k) for k in metrics.CUT_OFFS if str(k)[0] == "1"},
+    )
+
+
+def _series(system: _System, points: list[tuple[float, float]]) -> Series:
+    return Series(
+        system.label, system.style, [x for x, _ in points], [y for _, y in points]
     )
 
 
@@ -136,14 +135,7 @@ def _group_dots(segment: str, groups: list[str], systems: list[_System]) -> Node
             value = known.get(system.name, {}).get(segment, {}).get("recall@100")
             if value is not None:
                 points.append((value, row))
-        series.append(
-            Series(
-                system.label,
-                system.style,
-                [value for value, _ in points],
-                [row for _, row in points],
-            )
-        )
+        series.append(_series(system, points))
     return plots.dots(
         _TITLES[segment], [_GROUPS[g] for g in groups], series, x_label="recall@100"
     )
