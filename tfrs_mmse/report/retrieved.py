@@ -1,5 +1,6 @@
 """How recall grows with the number of results, and for which queries and items it is good."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from tfrs_mmse import metrics
@@ -120,7 +121,7 @@ def _curve(segment: str, systems: list[_System]) -> Node:
     )
 
 
-def _series(system: _System, points: list[tuple[float, float]]) -> Series:
+def _series(system: _System, points: Sequence[tuple[float, float]]) -> Series:
     return Series(
         system.label, system.style, [x for x, _ in points], [y for _, y in points]
     )
