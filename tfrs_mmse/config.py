@@ -30,8 +30,6 @@ _POSITIVE = (
 )
 _NOT_NEGATIVE = (
     "seed",
-    "clicked_weight",
-    "ordered_weight",
     "margin",
     "synthetic_queries",
     "uniform_negatives",
@@ -40,7 +38,13 @@ _NOT_NEGATIVE = (
     "ranking_margin",
     "unclicked_position_exponent",
 )
-_SHARES = ("mixing", "hardest_weight", "hardest_warmup", "ranking_warmup")
+_SHARES = (
+    "ordered_share",
+    "mixing",
+    "hardest_weight",
+    "hardest_warmup",
+    "ranking_warmup",
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -68,9 +72,10 @@ class TrainConfig:
         margin: Of the retrieval loss `hinge`, in units of the score.
         mixed_negatives: Of the retrieval loss `mixed_softmax`: mixed negatives of each positive.
         mixing: Of the retrieval loss `mixed_softmax`: the positive's share in a mixed negative is uniform up to this.
-        clicked_weight: Weight of a clicked positive in the retrieval loss.
-        ordered_weight: Weight of an ordered positive in the retrieval loss, and of its pairs in the ranking loss; the
-            larger, the more the model gives up of finding clicked items for finding ordered ones.
+        ordered_share: Share of the log's positives that ordered items make up by weight, in the retrieval loss. The
+            rarer orders are, the more each weighs, there and by its pairs in the ranking loss: from 1 to 10 clicks (see
+            `levels.ordered_weight`). The larger, the more the model gives up of finding clicked items for finding
+            ordered ones; with 0, an order weighs as a click.
         use_log: Whether the requests of the log are learned from; if not, synthetic queries are all there is.
         synthetic_queries: Queries made for each step from words of uniformly drawn items, which count as clicked for
             them.
@@ -112,8 +117,7 @@ class TrainConfig:
     margin: float = 0.1
     mixed_negatives: int = 8
     mixing: float = 0.5
-    clicked_weight: float = 1.0
-    ordered_weight: float = 5.0
+    ordered_share: float = 0.5
     use_log: bool = True
     synthetic_queries: int = 512
     uniform_negatives: int = 1024
@@ -123,7 +127,7 @@ class TrainConfig:
     log_q: bool = True
     mask_positives: bool = True
     ranking_loss: str = "logistic"
-    ranking_weight: float = 0.1
+    ranking_weight: float = 0.3
     ranking_temperature: float = 0.1
     ranking_margin: float = 0.1
     ranking_warmup: float = 0.5

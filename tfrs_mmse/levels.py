@@ -1,5 +1,6 @@
-"""Which levels the training data has, and what it means for a run that some are absent."""
+"""Which levels the training data has, what each weighs, and what it means for a run that some are absent."""
 
+import math
 from collections.abc import Mapping
 
 from tfrs_mmse.cli import CommandError
@@ -10,10 +11,14 @@ from tfrs_mmse.schema import Level
 # Fields that mean nothing without items of a level.
 _NEEDS = {
     "ordered_level": Level.ORDERED,
-    "ordered_weight": Level.ORDERED,
+    "ordered_share": Level.ORDERED,
     "unclicked": Level.UNCLICKED,
     "unclicked_position_exponent": Level.UNCLICKED,
 }
+
+
+# A batch has few orders where they are rare: heavier ones would make its gradient theirs alone. Also the heaviest tried.
+MAX_ORDERED_WEIGHT = 10.0
 
 
 def name_of(level: Level) -> str:
@@ -42,6 +47,28 @@ def check_wishes(config: TrainConfig, counts: Mapping[str, int]) -> None:
                 f"config field {field} is set to {value!r}, but the training data has no {name_of(level)} items: "
                 f"leave it as the preset has it, or give data with {name_of(level)} items"
             )
+
+
+def ordered_weight(config: TrainConfig, counts: Mapping[str, int]) -> float:
+    """How many clicked items an ordered one weighs.
+
+    The w with which ordered items have the share s of all positives' weight, w n_ordered = s (w n_ordered + n_clicked),
+    but never below 1 nor above `MAX_ORDERED_WEIGHT`: a shop with one order to thirty clicks, and one whose log calls
+    every second item ordered, need no setting of their own. Weighing classes against their frequency is common
+    practice; where the bounds lie is our choice.
+
+    Args:
+        config: The resolved config.
+        counts: Training items by level name.
+    """
+    ordered, clicked = (
+        counts.get(name_of(level), 0) for level in (Level.ORDERED, Level.CLICKED)
+    )
+    if not (config.ordered_level and ordered and clicked):
+        return 1.0
+    share = config.ordered_share
+    odds = share / (1 - share) if share < 1 else math.inf
+    return min(max(odds * clicked / ordered, 1.0), MAX_ORDERED_WEIGHT)
 
 
 def absent_level_notes(config: TrainConfig, counts: Mapping[str, int]) -> list[str]:

@@ -25,6 +25,7 @@ class TwoTowerModel(tfrs.Model):
         *,
         num_items: int,
         num_steps: int | None = None,
+        ordered_weight: float = 1.0,
     ) -> None:
         """Builds towers and tasks.
 
@@ -33,6 +34,7 @@ class TwoTowerModel(tfrs.Model):
             config: The training config.
             num_items: Items in the catalogue.
             num_steps: Steps of the whole training, for the schedules; None for a model that is not trained.
+            ordered_weight: Of an ordered item in both objectives, against 1 of a clicked one.
         """
         super().__init__()
         grains = config.chosen_grains(spec)
@@ -47,8 +49,10 @@ class TwoTowerModel(tfrs.Model):
         self.item_tower = ItemTower(
             grains, tokens, config, num_fields=len(spec.text_fields)
         )
-        self.retrieval = LevelRetrieval(config, num_items)
-        self.ranking = LevelRanking(config)
+        self.retrieval = LevelRetrieval(
+            config, num_items, ordered_weight=ordered_weight
+        )
+        self.ranking = LevelRanking(config, ordered_weight=ordered_weight)
         self._config = config
         self._num_steps = num_steps
         self.retrieval_loss = tf.keras.metrics.Mean("retrieval_loss")

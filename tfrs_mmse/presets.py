@@ -1,4 +1,4 @@
-"""The presets: named configs, each a system of the literature or MMSE without one of its parts."""
+"""The presets: named configs, each a system of the literature, or MMSE with one part taken away or exchanged."""
 
 import dataclasses
 from collections.abc import Callable
@@ -31,7 +31,7 @@ def two_tower() -> TrainConfig:
         preset="two_tower",
         fusion="early",
         title_weight=1.0,
-        ordered_weight=1.0,
+        ordered_share=0.0,
         synthetic_queries=0,
         uniform_negatives=0,
         log_q=False,
@@ -121,7 +121,44 @@ def mmse_without(part: str) -> Preset:
     return preset
 
 
-PARTS = tuple(_WITHOUT)
+# What another loss, or another choice of what it sees, puts in the place of MMSE's.
+_WITH: dict[str, dict[str, Any]] = {
+    "multi_positive_softmax": {"retrieval_loss": "multi_positive_softmax"},
+    "mixed_softmax": {"retrieval_loss": "mixed_softmax"},
+    "hinge": {"retrieval_loss": "hinge"},
+    "three_part_hinge": {"retrieval_loss": "three_part_hinge"},
+    "adaptive_temperature": {"adaptive_temperature": True},
+    "hardest_negatives": {
+        "hardest_negatives": 64,
+        "hardest_weight": 0.5,
+        "hardest_warmup": 0.5,
+    },
+    "ranking_hinge": {"ranking_loss": "hinge"},
+    "ranking_listwise": {"ranking_loss": "listwise"},
+    "unclicked_positions": {"unclicked_position_exponent": 1.0},
+}
+
+
+def mmse_with(part: str) -> Preset:
+    """`mmse` with one part exchanged for another of docs/losses.md, and everything else as it is.
+
+    Source: of the part, see docs/losses.md; that a system is measured with it is our comparison.
+
+    Args:
+        part: A key of the table above.
+
+    Returns:
+        A preset by the name of `mmse_with_PART`.
+    """
+
+    def preset() -> TrainConfig:
+        name = f"mmse_with_{part}"
+        return dataclasses.replace(mmse(), preset=name, **_WITH[part])
+
+    return preset
+
+
+PARTS, OTHER_PARTS = tuple(_WITHOUT), tuple(_WITH)
 PRESETS: dict[str, Preset] = {
     "mmse": mmse,
     "two_tower": two_tower,
@@ -129,4 +166,5 @@ PRESETS: dict[str, Preset] = {
     "mgdspr": mgdspr,
     "cold_start": cold_start,
     **{f"mmse_without_{part}": mmse_without(part) for part in PARTS},
+    **{f"mmse_with_{part}": mmse_with(part) for part in OTHER_PARTS},
 }

@@ -66,14 +66,18 @@ class LevelRetrieval(tf.keras.layers.Layer, tfrs.tasks.Task):
     has several positives of two levels, and what the query clicked or ordered elsewhere is never a negative.
     """
 
-    def __init__(self, config: TrainConfig, num_items: int) -> None:
+    def __init__(
+        self, config: TrainConfig, num_items: int, *, ordered_weight: float = 1.0
+    ) -> None:
         """Args:
         config: The training config.
         num_items: Items in the catalogue, from which the random ones are drawn.
+        ordered_weight: Of an ordered positive, against 1 of a clicked one.
         """
         super().__init__(name="retrieval")
         self._config = config
         self._num_items = num_items
+        self._ordered_weight = ordered_weight
         self._loss = RETRIEVAL_LOSSES[config.retrieval_loss]
         if config.adaptive_temperature:
             self.temperature = tf.keras.metrics.Mean("temperature")
@@ -108,7 +112,7 @@ class LevelRetrieval(tf.keras.layers.Layer, tfrs.tasks.Task):
             log_inclusion_probability=self._log_inclusion_probability(batch),
         )
         is_ordered = tf.gather(requests.level, positive) == schema.Level.ORDERED
-        weight = tf.where(is_ordered, config.ordered_weight, config.clicked_weight)
+        weight = tf.where(is_ordered, self._ordered_weight, 1.0)
         temperature = self._temperature(compared)
 
         def mean_loss(compared: Comparison) -> tf.Tensor:
@@ -173,12 +177,14 @@ class LevelRetrieval(tf.keras.layers.Layer, tfrs.tasks.Task):
 class LevelRanking(tf.keras.layers.Layer, tfrs.tasks.Task):
     """Local comparison: inside a request, ordered above clicked above unclicked."""
 
-    def __init__(self, config: TrainConfig) -> None:
+    def __init__(self, config: TrainConfig, *, ordered_weight: float = 1.0) -> None:
         """Args:
         config: The training config.
+        ordered_weight: Of a pair with an ordered item, against 1 of others.
         """
         super().__init__(name="ranking")
         self._config = config
+        self._ordered_weight = ordered_weight
         self._loss = RANKING_LOSSES[config.ranking_loss]
 
     def call(
@@ -207,7 +213,7 @@ class LevelRanking(tf.keras.layers.Layer, tfrs.tasks.Task):
             exponent=self._config.unclicked_position_exponent,
         )
         is_ordered = level == schema.Level.ORDERED
-        weight *= tf.where(is_ordered, self._config.ordered_weight, 1.0)
+        weight *= tf.where(is_ordered, self._ordered_weight, 1.0)
         score = _by_request(score, requests.request, num_queries, padding=0.0)
         loss = self._loss(score, level, weight, self._config)
         return tf.math.divide_no_nan(

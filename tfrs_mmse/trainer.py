@@ -36,16 +36,25 @@ def train(config: TrainConfig, data: Path, model_dir: Path) -> dict[str, Any]:
     # Refused before anything is written.
     config.chosen_grains(manifest.features)
     steps_per_epoch = _steps_per_epoch(config, manifest, data)
+    ordered_weight = 1.0
     if config.use_log:
-        levels.check_wishes(config, manifest.splits[schema.TRAIN])
-        for note in levels.absent_level_notes(config, manifest.splits[schema.TRAIN]):
+        counts = manifest.splits[schema.TRAIN]
+        levels.check_wishes(config, counts)
+        ordered_weight = levels.ordered_weight(config, counts)
+        for note in levels.absent_level_notes(config, counts):
             say(note)
+        if ordered_weight != 1:
+            say(f"an ordered item weighs as much as {ordered_weight:.1f} clicked ones")
     _claim(model_dir, config, manifest, data)
 
     tf.keras.utils.set_random_seed(config.seed)
     num_steps = steps_per_epoch * config.epochs
     model = TwoTowerModel(
-        manifest.features, config, num_items=manifest.num_items, num_steps=num_steps
+        manifest.features,
+        config,
+        num_items=manifest.num_items,
+        num_steps=num_steps,
+        ordered_weight=ordered_weight,
     )
     featurizer = Featurizer(
         manifest.features, read_vocabularies(data, manifest.features.grains)

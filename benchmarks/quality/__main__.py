@@ -17,9 +17,10 @@ benchmarks/quality/pairwise.py.
 
 What is finished is kept in --work and not made again: the same command goes on where it stopped, and one with other
 systems, data or seeds adds to the table. Every cell DATA-SPLIT/SYSTEM-SEED/ there holds its logs, its evaluation, and
-test.run, test.qrels and (one of each data set) test.bm25.run for other scorers: about 60 MB each. A cell of
+test.run, test.qrels and (one of each data set at least) test.bm25.run for other scorers: about 60 MB each. A cell of
 another config or other data is refused, or made again with --redo; code that changed is not noticed, remove the
-folder then. A cell that fails is named at the end (exit status 1), the others are made all the same.
+folder then. A cell that fails is named at the end (exit status 1), the others are made all the same. --jobs 2 makes two
+cells at a time, for those to whom the table matters more than the time of one training in it.
 
 --quick takes a small simulated shop, two systems and two seeds: some minutes, for trying the program out. --set
 changes presets for a trial (give another --work and --output): epochs=1 for all, or mmse:epochs=1 for one.
@@ -30,6 +31,7 @@ import os
 import sys
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import NamedTuple
 
@@ -95,14 +97,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     num_made, rows = 0, []
     for of_data_set in wanted.values():
         missing = [cell for cell in of_data_set if not cells.is_finished(cell)]
-        for number, cell in enumerate(missing, start=1):
-            cli.say(f"{cell.name} ({number} of {len(missing)} on these data)")
-            try:
-                cells.make(cell, machine.describe(), keep_model=args.keep_models)
-                num_made += 1
-            except StepFailed as e:
-                cli.say(f"failed: {e}")
-                failed[cell.name] = str(e)
+        made, broken = make_cells(missing, jobs=args.jobs, keep_model=args.keep_models)
+        num_made += made
+        failed |= broken
         rows = results.write(output, data_sets.made(work), SYSTEMS)
     if rows:
         cli.say(f"written: {output / results.MARKDOWN} and {output / results.JSON}")
@@ -127,6 +124,36 @@ def main(argv: Sequence[str] | None = None) -> None:
         )
     if not rows:
         raise cli.CommandError("nothing could be made: no data set is here")
+
+
+def make_cells(
+    missing: Sequence[Cell], *, jobs: int, keep_model: bool
+) -> tuple[int, dict[str, str]]:
+    """Makes cells, `jobs` of them at a time.
+
+    Returns:
+        How many were made, and by name of the others why they failed.
+    """
+    failed: dict[str, str] = {}
+
+    def make(number: int, cell: Cell) -> None:
+        cli.say(f"{cell.name} ({number} of {len(missing)} on these data)")
+        description = {**machine.describe(), "jobs": jobs}
+        cells.make(cell, description, keep_model=keep_model)
+
+    with ThreadPoolExecutor(jobs) as pool:
+        made = {pool.submit(make, n, cell): cell for n, cell in enumerate(missing, 1)}
+        try:
+            for future in as_completed(made):
+                try:
+                    future.result()
+                except StepFailed as e:
+                    cli.say(f"failed: {e}")
+                    failed[made[future].name] = str(e)
+        except BaseException:  # Ctrl-C too: what has not begun is not begun any more
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    return len(missing) - len(failed), failed
 
 
 class Prepared(NamedTuple):
@@ -225,6 +252,9 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--keep-models", action="store_true", help="keep finished cells' checkpoints"
+    )
+    parser.add_argument(
+        "--jobs", type=cli.positive_int, default=1, metavar="N", help="at a time (1)"
     )
     parser.add_argument("--quick", action="store_true", help="a small table")
     args = parser.parse_args(argv)

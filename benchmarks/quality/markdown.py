@@ -5,9 +5,10 @@ import string
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
+from benchmarks.quality.cells import BM25
+from benchmarks.quality.pairwise import REFERENCE, WITHOUT
 from benchmarks.quality.rows import Row
 
-REFERENCE, BASELINE = "mmse", "bm25"
 COLUMNS = (
     ("clicked", "recall@10"),
     ("clicked", "recall@100"),
@@ -34,10 +35,10 @@ SPLIT_NOTES = {
 _READING = f"""\
 Mean and sample standard deviation over the seeds. Recall is averaged over the queries that have a relevant item.
 Letters name the systems that a figure is significantly above: per query and averaged over the seeds, by a two-sided
-paired Student's t-test (`ranx`), corrected after Holm for all pairs of systems in the column, p < 0.05. The test
-answers for the choice of queries; the standard deviation for that of the seed. `{BASELINE}` draws nothing at random.
+paired Student's t-test (`ranx`), p < 0.05, corrected after Holm in each column: once for all pairs of systems but those
+without a part, and once for `{REFERENCE}` against itself without each part; no other pairs were compared. The test
+answers for the choice of queries; the standard deviation for that of the seed. `{BM25}` draws nothing at random.
 """
-_PART = f"{REFERENCE}_without_"
 
 
 class Facts(NamedTuple):
@@ -111,7 +112,7 @@ def command(rows: Sequence[Row]) -> str:
 def ratios(rows: Sequence[Row]) -> dict[str, float]:
     """The figures of the reference system over those of the baseline, by the names of data and figure."""
     return {
-        f"{r['data']} {r['split']}: {r['level']} {r['metric']}, vs {BASELINE}": ratio
+        f"{r['data']} {r['split']}: {r['level']} {r['metric']}, vs {BM25}": ratio
         for r, ratio in _with_ratio(rows)
     }
 
@@ -122,7 +123,7 @@ def _with_ratio(rows: Sequence[Row]) -> Iterator[tuple[Row, float]]:
     def key(row: Row) -> tuple[str, ...]:
         return row["data"], row["split"], row["level"], row["metric"]
 
-    baseline = {key(r): r["mean"] for r in rows if r["system"] == BASELINE}
+    baseline = {key(r): r["mean"] for r in rows if r["system"] == BM25}
     for row in rows:
         if row["system"] == REFERENCE and baseline.get(key(row)):
             yield row, round(row["mean"] / baseline[key(row)], 4)
@@ -155,23 +156,21 @@ def _table(rows: Sequence[Row], facts: Facts | None) -> Iterator[str]:
             _figure(row, best[c], letter) if row else "–"
             for row, c in zip(found, columns, strict=True)
         ]
-        seeds = (
-            "" if system == BASELINE else str(max(len(r["seeds"]) for r in found if r))
-        )
+        seeds = "" if system == BM25 else str(max(len(r["seeds"]) for r in found if r))
         seconds = facts.train_seconds.get(system) if facts else None
         training = "" if seconds is None else f"{seconds:.0f} s"
         yield _line([letter[system], f"`{system}`", *figures, seeds, training])
     ratio = {(r["level"], r["metric"]): value for r, value in _with_ratio(rows)}
     if ratio:
         shown = [f"{ratio[c]:.3f}x" if c in ratio else "–" for c in columns]
-        yield _line(["", f"`{REFERENCE}` / `{BASELINE}`", *shown, "", ""])
+        yield _line(["", f"`{REFERENCE}` / `{BM25}`", *shown, "", ""])
 
 
 def _figure(row: Row, best: float, letter: dict[str, str]) -> str:
     mean = f"{row['mean']:.4f}"
     if row["mean"] == best:
         mean = f"**{mean}**"
-    is_fixed = row["std"] is None or row["system"] == BASELINE
+    is_fixed = row["std"] is None or row["system"] == BM25
     spread = "" if is_fixed else f" ± {row['std']:.4f}"
     beaten = ",".join(letter[system] for system in row["better_than"])
     return f"{mean}{spread}{f' <sup>{beaten}</sup>' if beaten else ''}"
@@ -201,7 +200,7 @@ def _worth(by_data_set: dict[tuple[str, str], list[Row]]) -> Iterator[str]:
         for key, of_data_set in by_data_set.items()
         for r in of_data_set
     }
-    parts = list(dict.fromkeys(s for _, s, _ in rows if s.startswith(_PART)))
+    parts = list(dict.fromkeys(s for _, s, _ in rows if s.startswith(WITHOUT)))
     columns = [
         (key, c) for key in by_data_set for c in COLUMNS if (key, REFERENCE, c) in rows
     ]
@@ -213,7 +212,7 @@ def _worth(by_data_set: dict[tuple[str, str], list[Row]]) -> Iterator[str]:
     for part in parts:
         yield _line(
             [
-                part.removeprefix(_PART).replace("_", " "),
+                part.removeprefix(WITHOUT).replace("_", " "),
                 *(
                     _difference(rows[key, REFERENCE, c], rows.get((key, part, c)))
                     for key, c in columns

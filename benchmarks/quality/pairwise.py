@@ -1,9 +1,15 @@
 """Which systems are better than which, beyond what the choice of queries explains.
 
-Every pair of systems is compared query by query with the two-sided paired Student's t-test of `ranx` (the default of
-`ranx.compare`), and the p-values of all pairs are corrected together after Holm, so that the chance of calling any two
-equal systems different is at most 0.05 for each figure and data set. (`ranx.compare` itself corrects only with Tukey's
-test, which takes the systems' figures for independent samples: that gives away that they answered the same queries.)
+Pairs of systems are compared query by query with the two-sided paired Student's t-test of `ranx` (the default of
+`ranx.compare`). Three questions are asked, and the p-values of each are corrected together after Holm, so that the chance
+of calling any two equal systems different is at most 0.05 for each question, figure and data set:
+
+- Which system is better? All pairs of systems, those aside that are `mmse` with another part.
+- Is a part worth having? `mmse` against itself without the part, for every part.
+- Is another part better? `mmse` against itself with the other, for every such exchange.
+
+(`ranx.compare` itself corrects only with Tukey's test, which takes the systems' figures for independent samples: that
+gives away that they answered the same queries.)
 """
 
 import itertools
@@ -13,6 +19,10 @@ import numpy as np
 from ranx.statistical_tests import paired_student_t_test
 
 MAX_P = 0.05
+REFERENCE = "mmse"
+WITHOUT, WITH = f"{REFERENCE}_without_", f"{REFERENCE}_with_"  # how presets begin
+
+Pair = tuple[str, str]
 
 
 def better_than(figures: Mapping[str, np.ndarray]) -> dict[str, list[str]]:
@@ -22,11 +32,14 @@ def better_than(figures: Mapping[str, np.ndarray]) -> dict[str, list[str]]:
         figures: By system: [Q] float64, NaN for the queries without the figure, which are the same for all systems.
     """
     known = {name: values[~np.isnan(values)] for name, values in figures.items()}
-    pairs = list(itertools.combinations(known, 2))
-    p_values = holm([_p_value(known[a], known[b]) for a, b in pairs])
-    different = {
-        frozenset(pair) for pair, p in zip(pairs, p_values, strict=True) if p < MAX_P
-    }
+    different = set()
+    for pairs in questions(list(figures)):
+        p_values = holm([_p_value(known[a], known[b]) for a, b in pairs])
+        different |= {
+            frozenset(pair)
+            for pair, p in zip(pairs, p_values, strict=True)
+            if p < MAX_P
+        }
     return {
         name: [
             other
@@ -35,6 +48,17 @@ def better_than(figures: Mapping[str, np.ndarray]) -> dict[str, list[str]]:
         ]
         for name in known
     }
+
+
+def questions(systems: Sequence[str]) -> list[list[Pair]]:
+    """The pairs of systems to compare, in families whose p-values are corrected together."""
+    whole = [name for name in systems if not name.startswith((WITHOUT, WITH))]
+    changed = [
+        [(REFERENCE, name) for name in systems if name.startswith(prefix)]
+        for prefix in (WITHOUT, WITH)
+        if REFERENCE in whole
+    ]
+    return [list(itertools.combinations(whole, 2)), *changed]
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

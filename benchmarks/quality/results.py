@@ -104,11 +104,13 @@ def _known_seconds(finished: Sequence[Cell]) -> list[float]:
 
 
 def _machine(description: dict[str, Any]) -> str:
-    """In a few words; how busy it was is no property of it."""
+    """In a few words; how busy others kept it is no property of it."""
     tensorflow = description["libraries"]["tensorflow"]
+    jobs = description["jobs"]
+    at_once = f", {jobs} trainings at a time" if jobs > 1 else ""
     return (
         f"{description['cpu']}, {description['cores']} cores, {description['memory_gb']:.0f} GB, TensorFlow "
-        f"{tensorflow}"
+        f"{tensorflow}{at_once}"
     )
 
 

@@ -65,6 +65,33 @@ def test_more_systems_make_the_same_difference_less_significant() -> None:
     assert "a" not in pairwise.better_than({"a": a, "b": b, **others})["b"]
 
 
+def test_parts_are_compared_with_the_whole_alone_and_corrected_among_themselves() -> (
+    None
+):
+    names = [
+        "bm25",
+        "mmse",
+        "mmse_without_word",
+        "mmse_without_log_q",
+        "mmse_with_hinge",
+    ]
+    assert pairwise.questions(names) == [
+        [("bm25", "mmse")],
+        [("mmse", "mmse_without_word"), ("mmse", "mmse_without_log_q")],
+        [("mmse", "mmse_with_hinge")],
+    ]
+    assert pairwise.questions(["bm25", "mmse_without_word"]) == [[]]
+    # The many other systems of the test above do not weaken what is said about a part.
+    rng = np.random.default_rng(0)
+    part, mmse = rng.normal(size=100), rng.normal(size=100)
+    mmse += part.mean() - mmse.mean() + 0.35
+    others = {f"system {i}": rng.normal(size=100) + 0.1 for i in range(10)}
+    figures = {"mmse": mmse, "mmse_without_word": part, **others}
+    better = pairwise.better_than(figures)
+    assert "mmse_without_word" in better["mmse"]
+    assert not any("mmse_without_word" in better[name] for name in others)
+
+
 def test_queries_without_the_figure_do_not_count() -> None:
     good, bad = np.linspace(0.5, 0.9, 30), np.linspace(0.1, 0.6, 30)
     assert pairwise.better_than(
@@ -401,6 +428,22 @@ def test_a_cell_that_fails_is_named_at_the_end_and_made_by_the_next_call(
     commands.calls.clear()
     assert quality.main(arguments(tmp_path)) == 0
     assert sum("tfrs_mmse.train" in call for call in commands.calls) == 1
+
+
+def test_cells_made_side_by_side_give_the_same_table(
+    tmp_path: Path, commands: Commands
+) -> None:
+    for jobs in ("1", "3"):
+        where = tmp_path / jobs
+        assert quality.main(arguments(where, "--jobs", jobs)) == 0
+    one, three = (tmp_path / jobs / "out" for jobs in ("1", "3"))
+    assert (one / "quality.json").read_bytes() == (three / "quality.json").read_bytes()
+    assert "3 trainings at a time" in (three / "quality.md").read_text()
+
+    commands.broken = "--preset mmse --set seed=0"
+    assert quality.main(arguments(tmp_path / "broken", "--jobs", "3")) == 1
+    table = json.loads((tmp_path / "broken/out/quality.json").read_text())
+    assert {tuple(r["seeds"]) for r in table if r["system"] == "mmse"} == {(1,)}
 
 
 def test_what_was_trained_is_only_evaluated_when_that_failed(

@@ -2,7 +2,7 @@ import pytest
 
 from tfrs_mmse.cli import CommandError
 from tfrs_mmse.config import TrainConfig
-from tfrs_mmse.levels import absent_level_notes, check_wishes
+from tfrs_mmse.levels import absent_level_notes, check_wishes, ordered_weight
 from tfrs_mmse.presets import PRESETS
 
 EVERY = {"requests": 9, "ordered": 2, "clicked": 5, "unclicked": 20}
@@ -71,8 +71,8 @@ def test_presets_work_with_what_is_there(preset: str) -> None:
 @pytest.mark.parametrize(
     ("setting", "absent"),
     [
-        ("ordered_weight=4", "ordered"),
-        ("unclicked_position_exponent=1", "unclicked"),
+        ("ordered_share=0.75", "ordered"),
+        ("unclicked_position_exponent=1.0", "unclicked"),
     ],
 )
 def test_a_setting_that_needs_an_absent_level_is_refused(
@@ -83,7 +83,7 @@ def test_a_setting_that_needs_an_absent_level_is_refused(
     field, value = setting.split("=")
     with pytest.raises(
         CommandError,
-        match=f"{field} is set to {value}.0, but the training data has no {absent} items",
+        match=f"{field} is set to {value}, but the training data has no {absent} items",
     ):
         check_wishes(config, without(absent))
 
@@ -95,5 +95,32 @@ def test_a_level_that_was_asked_back_must_be_there() -> None:
 
 
 def test_leaving_out_what_is_not_there_is_no_wish() -> None:
-    config = TrainConfig().override(["unclicked=false", "ordered_weight=0"])
+    config = TrainConfig().override(["unclicked=false", "ordered_share=0"])
     check_wishes(config, without("ordered", "unclicked"))
+
+
+@pytest.mark.parametrize(
+    ("share", "clicked", "ordered", "weight"),
+    [
+        (0.5, 600, 100, 6.0),  # 6 x 100 = 600
+        (0.8, 100, 100, 4.0),  # 4 x 100 is 0.8 of 500
+        (0.5, 100, 300, 1.0),  # more than the share by themselves, and never below a click
+        (0.5, 9900, 100, 10.0),  # 99 would be needed
+        (1.0, 100, 100, 10.0),
+        (0.0, 600, 100, 1.0),
+        (0.5, 600, 0, 1.0),
+        (0.5, 0, 100, 1.0),
+    ],
+)  # fmt: skip
+def test_orders_weigh_the_more_the_rarer_they_are(
+    share: float, clicked: int, ordered: int, weight: float
+) -> None:
+    config = TrainConfig(ordered_share=share)
+    counts = {"clicked": clicked, "ordered": ordered}
+    assert ordered_weight(config, counts) == pytest.approx(weight)
+
+
+def test_an_order_that_counts_as_a_click_weighs_as_one() -> None:
+    config = TrainConfig(ordered_level=False)
+    assert ordered_weight(config, {"clicked": 600, "ordered": 100}) == 1.0
+    assert ordered_weight(TrainConfig(), {}) == 1.0

@@ -4,7 +4,7 @@ import json
 import pytest
 
 from tfrs_mmse.config import TrainConfig
-from tfrs_mmse.presets import PARTS, PRESETS, mmse
+from tfrs_mmse.presets import OTHER_PARTS, PARTS, PRESETS, mmse
 
 
 @pytest.mark.parametrize("name", sorted(PRESETS))
@@ -28,3 +28,9 @@ def test_mmse_without_a_part_differs_from_mmse_in_that_part_only(part: str) -> N
     # Synthetic queries are made of uniformly drawn items: without the latter there are none.
     more = {"synthetic_queries"} if part == "uniform_negatives" else set()
     assert len(changed - more) == 2 and "preset" in changed
+
+
+@pytest.mark.parametrize("part", OTHER_PARTS)
+def test_mmse_with_another_part_is_another_system(part: str) -> None:
+    other = PRESETS[f"mmse_with_{part}"]()
+    assert dataclasses.replace(other, preset="mmse") != mmse()

@@ -51,8 +51,6 @@ PLAIN = {
     "log_q": False,
     "synthetic_queries": 0,
     "uniform_negatives": 1,
-    "clicked_weight": 1.0,
-    "ordered_weight": 3.0,
 }
 QUERIES = tf.eye(2)
 
@@ -73,7 +71,7 @@ def retrieval_losses(
     random: list[list[float]],
     batch: Requests,
 ) -> RetrievalLosses:
-    task = LevelRetrieval(config, num_items=4)
+    task = LevelRetrieval(config, num_items=4, ordered_weight=3.0)
     items = random_items(list(range(1000, 1000 + len(random))))
     return task(
         QUERIES, tf.constant([*scores, *random], tf.float32), make_batch(batch, items)
@@ -134,7 +132,7 @@ def test_ranking_compares_inside_a_request_only():
     batch = requests(
         level=[3, 1, 2], request=[0, 0, 1], key=[1, 2, 3], positives=[[1], [3]]
     )
-    ranking = LevelRanking(TrainConfig(ranking_temperature=1.0, ordered_weight=1.0))
+    ranking = LevelRanking(TrainConfig(ranking_temperature=1.0))
     # Request 0: log 3 against 0, odds 3/1. Request 1 has nothing to compare and is not counted.
     scores = tf.constant([[log(3), 7], [0, 7], [99, 1]])
     loss = ranking(QUERIES, scores, make_batch(batch))
@@ -143,7 +141,7 @@ def test_ranking_compares_inside_a_request_only():
 
 def test_a_pair_with_an_ordered_item_weighs_as_the_order():
     batch = requests(level=[3, 2, 1], request=[0, 0, 0], key=[1, 2, 3], positives=[[]])
-    ranking = LevelRanking(TrainConfig(ranking_temperature=1.0, ordered_weight=4.0))
+    ranking = LevelRanking(TrainConfig(ranking_temperature=1.0), ordered_weight=4.0)
     # The ordered item has odds of 3/1 against either other, the clicked one of 1/1 against the unclicked one.
     loss = ranking(
         tf.ones([1, 1]), tf.constant([[log(3)], [0], [0]]), make_batch(batch)

@@ -296,8 +296,8 @@ def test_a_setting_that_needs_an_absent_level_is_refused_before_anything_is_writ
     (tmp_path / schema.MANIFEST).write_text(json.dumps(manifest))
     fails_with(
         capsys,
-        arguments(tmp_path, tmp_path / "run", "ordered_weight=4"),
-        "ordered_weight is set to 4.0, but the training data has no ordered items",
+        arguments(tmp_path, tmp_path / "run", "ordered_share=0.8"),
+        "ordered_share is set to 0.8, but the training data has no ordered items",
     )
     assert not (tmp_path / "run").exists()
 
