@@ -17,7 +17,7 @@ _NEEDS = {
 }
 
 
-# A batch has few orders where they are rare: heavier ones would make its gradient theirs alone. Also the heaviest tried.
+# Where orders are rare a batch has few: heavier ones would have its gradient to themselves. Also the heaviest tried.
 MAX_ORDERED_WEIGHT = 10.0
 
 

@@ -1,8 +1,8 @@
 """Which systems are better than which, beyond what the choice of queries explains.
 
 Pairs of systems are compared query by query with the two-sided paired Student's t-test of `ranx` (the default of
-`ranx.compare`). Three questions are asked, and the p-values of each are corrected together after Holm, so that the chance
-of calling any two equal systems different is at most 0.05 for each question, figure and data set:
+`ranx.compare`). Three questions are asked, and the p-values of each are corrected together after Holm, so that the
+chance of calling any two equal systems different is at most 0.05 for each question, figure and data set:
 
 - Which system is better? All pairs of systems, those aside that are `mmse` with another part.
 - Is a part worth having? `mmse` against itself without the part, for every part.
