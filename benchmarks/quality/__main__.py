@@ -5,7 +5,8 @@
     python -m benchmarks.quality --quick
 
 Trains and evaluates every preset with every seed on every data set, through the commands `tfrs_mmse.train` and
-`tfrs_mmse.evaluate`, and writes OUTPUT/quality.json and OUTPUT/quality.md. The rows of quality.json are
+`tfrs_mmse.evaluate`, and writes OUTPUT/quality.json, OUTPUT/quality.md and the figures of every query behind them,
+OUTPUT/figures/DATA-SPLIT.parquet (benchmarks/quality/figures.py). The rows of quality.json are
 
     {"data": "elo7", "split": "query", "system": "mmse", "level": "clicked", "metric": "recall@10", "mean": 0.55,
      "std": 0.003, "seeds": [0, 1, 2], "better_than": ["bm25", "two_tower"]}
@@ -15,12 +16,13 @@ never saw (query). `level` is clicked, ordered or all (NDCG with levels as gains
 simulator's true probabilities of an order (benchmarks/quality/utility.py). `better_than`: see
 benchmarks/quality/pairwise.py.
 
-What is finished is kept in --work and not made again: the same command goes on where it stopped, and one with other
-systems, data or seeds adds to the table. Every cell DATA-SPLIT/SYSTEM-SEED/ there holds its logs, its evaluation, and
-test.run, test.qrels and (one of each data set at least) test.bm25.run for other scorers: about 60 MB each. A cell of
-another config or other data is refused, or made again with --redo; code that changed is not noticed, remove the
-folder then. A cell that fails is named at the end (exit status 1), the others are made all the same. --jobs 2 makes two
-cells at a time, for those to whom the table matters more than the time of one training in it.
+What is finished is not made again: the same command goes on where it stopped, and one with other systems, data or
+seeds adds to the table, also where only OUTPUT is at hand. Every cell DATA-SPLIT/SYSTEM-SEED/ in --work holds its
+logs, its evaluation, and test.run, test.qrels and (one of each data set at least) test.bm25.run for other scorers:
+about 60 MB each. A cell of another config or other data is refused there, or made again with --redo; code that changed
+is not noticed: remove that folder and the figures then. A cell that fails is named at the end (exit status 1), the
+others are made all the same. --jobs 2 makes two cells at a time, for those to whom the table matters more than the time
+of one training in it.
 
 --quick takes a small simulated shop, two systems and two seeds: some minutes, for trying the program out. --set
 changes presets for a trial (give another --work and --output): epochs=1 for all, or mmse:epochs=1 for one.
@@ -31,15 +33,13 @@ import os
 import sys
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
-from typing import NamedTuple
 
 from benchmarks import machine
 from benchmarks.quality import cells, data_sets
 from benchmarks.quality.cells import BM25, Cell
-from benchmarks.quality.data_sets import SPLITS, DataSet, Sources
-from benchmarks.quality.steps import ROOT, StepFailed
+from benchmarks.quality.data_sets import SPLITS, Sources
+from benchmarks.quality.steps import ROOT
 from tfrs_mmse import cli
 from tfrs_mmse.presets import PRESETS
 
@@ -77,8 +77,12 @@ def main(argv: Sequence[str] | None = None) -> None:
             f"--systems names only {BM25}, which is evaluated beside trained systems anyway: name one of those"
         )
     settings = {name: settings_of(name, args.set) for name in presets}
-    prepared = prepare_all(args)
-    failed, work, output = prepared.failed, args.work.resolve(), args.output.resolve()
+    prepared = data_sets.prepare_all(
+        [(d, s) for d in args.data for s in SPLITS[d] if s in args.splits],
+        Sources(args.elo7.resolve(), args.requests, args.items),
+        args.work.resolve(),
+    )
+    failed, output = prepared.failed, args.output.resolve()
     wanted = {
         data_set: [
             Cell(data_set, system, seed, settings[system])
@@ -92,15 +96,22 @@ def main(argv: Sequence[str] | None = None) -> None:
             cells.check(cell, redo=args.redo)
 
     # Imports TensorFlow and ranx, which --help need not wait for.
-    from benchmarks.quality import markdown, results
+    from benchmarks.quality import keeping, markdown, results
 
     num_made, rows = 0, []
-    for of_data_set in wanted.values():
-        missing = [cell for cell in of_data_set if not cells.is_finished(cell)]
-        made, broken = make_cells(missing, jobs=args.jobs, keep_model=args.keep_models)
-        num_made += made
+    for data_set, of_data_set in wanted.items():
+        missing = [
+            cell
+            for cell in keeping.without_kept(output, data_set, of_data_set)
+            if not cells.is_finished(cell)
+        ]
+        broken = cells.make_all(missing, args.jobs, keep_models=args.keep_models)
+        num_made += len(missing) - len(broken)
         failed |= broken
-        rows = results.write(output, data_sets.made(work), SYSTEMS)
+        finished = cells.finished_cells(data_set, SYSTEMS)
+        if new := keeping.without_kept(output, data_set, finished):
+            keeping.add(output, new)
+        rows = results.write(output, SYSTEMS)
     if rows:
         cli.say(f"written: {output / results.MARKDOWN} and {output / results.JSON}")
     cli.print_result(
@@ -124,71 +135,6 @@ def main(argv: Sequence[str] | None = None) -> None:
         )
     if not rows:
         raise cli.CommandError("nothing could be made: no data set is here")
-
-
-def make_cells(
-    missing: Sequence[Cell], *, jobs: int, keep_model: bool
-) -> tuple[int, dict[str, str]]:
-    """Makes cells, `jobs` of them at a time.
-
-    Returns:
-        How many were made, and by name of the others why they failed.
-    """
-    failed: dict[str, str] = {}
-
-    def make(number: int, cell: Cell) -> None:
-        cli.say(f"{cell.name} ({number} of {len(missing)} on these data)")
-        description = {**machine.describe(), "jobs": jobs}
-        cells.make(cell, description, keep_model=keep_model)
-
-    with ThreadPoolExecutor(jobs) as pool:
-        made = {pool.submit(make, n, cell): cell for n, cell in enumerate(missing, 1)}
-        try:
-            for future in as_completed(made):
-                try:
-                    future.result()
-                except StepFailed as e:
-                    cli.say(f"failed: {e}")
-                    failed[made[future].name] = str(e)
-        except BaseException:  # Ctrl-C too: what has not begun is not begun any more
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-    return len(missing) - len(failed), failed
-
-
-class Prepared(NamedTuple):
-    """The data sets of a call.
-
-    Attributes:
-        data_sets: Those that can be used.
-        left_out: Names of those whose source is not on this machine.
-        failed: By name of the others: why they could not be made.
-    """
-
-    data_sets: list[DataSet]
-    left_out: list[str]
-    failed: dict[str, str]
-
-
-def prepare_all(args: argparse.Namespace) -> Prepared:
-    """Makes the data sets of the command line, or finds them made."""
-    sources = Sources(args.elo7.resolve(), args.requests, args.items)
-    prepared = Prepared([], [], {})
-    for data in args.data:
-        for split in SPLITS[data]:
-            if split not in args.splits:
-                continue
-            try:
-                prepared.data_sets.append(
-                    data_sets.prepare(data, split, sources, args.work.resolve())
-                )
-            except data_sets.Missing as e:
-                cli.say(str(e))
-                prepared.left_out.append(f"{data} {split}")
-            except StepFailed as e:
-                cli.say(f"failed: {e}")
-                prepared.failed[f"{data} {split}"] = str(e)
-    return prepared
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:

@@ -3,11 +3,14 @@
 import json
 import shutil
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from benchmarks import machine
 from benchmarks.quality import steps
 from benchmarks.quality.data_sets import DataSet
+from benchmarks.quality.steps import StepFailed
 from tfrs_mmse import cli, schema
 from tfrs_mmse.train import resolve
 
@@ -105,7 +108,7 @@ def check(cell: Cell, *, redo: bool) -> None:
     path = cell.folder / _WANTED
     if not path.is_file():
         return
-    if changes := differences(_read(path), cell.description()):
+    if changes := _changes(path, cell):
         if not redo:
             raise cli.CommandError(
                 f"{cell.folder} holds the cell with other values ({', '.join(changes)}): give --redo to make such "
@@ -116,22 +119,20 @@ def check(cell: Cell, *, redo: bool) -> None:
 
 
 def differences(former: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """What differs between two descriptions of a cell, field by field."""
-    before = {**former, **former["config"]}
-    after = {**now, **now["config"]}
+    """What differs between two dictionaries, key by key."""
     return [
-        f"{name} {before.get(name)!r} -> {after.get(name)!r}"
-        for name in sorted({*before, *after} - {"config"})
-        if before.get(name) != after.get(name)
+        f"{name} {former.get(name)!r} -> {now.get(name)!r}"
+        for name in sorted({*former, *now})
+        if former.get(name) != now.get(name)
     ]
 
 
-def make(cell: Cell, machine: dict[str, Any], *, keep_model: bool) -> None:
+def make(cell: Cell, made_on: dict[str, Any], *, keep_model: bool) -> None:
     """Trains and evaluates, or goes on where that stopped. BM25 is evaluated beside one cell of each data set.
 
     Args:
         cell: The cell.
-        machine: Noted beside the seconds.
+        made_on: The machine, noted beside the seconds.
         keep_model: Whether the checkpoints stay; a finished cell does not need them.
 
     Raises:
@@ -155,7 +156,7 @@ def make(cell: Cell, machine: dict[str, Any], *, keep_model: bool) -> None:
         )
         # Of a training that was interrupted, only the time of its last part is known.
         seconds = None if is_continued else trained["seconds"]
-        _write(folder / _TRAINED, {"train_seconds": seconds, "machine": machine})
+        _write(folder / _TRAINED, {"train_seconds": seconds, "machine": made_on})
     steps.run(
         "tfrs_mmse.evaluate",
         *data_and_model,
@@ -170,6 +171,35 @@ def make(cell: Cell, machine: dict[str, Any], *, keep_model: bool) -> None:
     _write(folder / _FINISHED, _read(folder / _TRAINED))
 
 
+def make_all(
+    missing: Sequence[Cell], jobs: int, *, keep_models: bool
+) -> dict[str, str]:
+    """Makes cells, `jobs` of them at a time.
+
+    Returns:
+        By name of those that could not be made, why.
+    """
+    failed: dict[str, str] = {}
+
+    def make_one(number: int, cell: Cell) -> None:
+        cli.say(f"{cell.name} ({number} of {len(missing)} on these data)")
+        make(cell, {**machine.describe(), "jobs": jobs}, keep_model=keep_models)
+
+    with ThreadPoolExecutor(jobs) as pool:
+        made = {pool.submit(make_one, n, c): c for n, c in enumerate(missing, start=1)}
+        try:
+            for future in as_completed(made):
+                try:
+                    future.result()
+                except StepFailed as e:
+                    cli.say(f"failed: {e}")
+                    failed[made[future].name] = str(e)
+        except BaseException:  # Ctrl-C too: what has not begun is not begun any more
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    return failed
+
+
 def finished_cells(data_set: DataSet, systems: Sequence[str]) -> list[Cell]:
     """All finished cells of a data set whose config and data are still what their system stands for today.
 
@@ -180,8 +210,7 @@ def finished_cells(data_set: DataSet, systems: Sequence[str]) -> list[Cell]:
     known = [cell for cell in _found(data_set) if cell.system in systems]
     result = []
     for cell in sorted(known, key=lambda cell: (systems.index(cell.system), cell.seed)):
-        changes = differences(_read(cell.folder / _WANTED), cell.description())
-        if changes:
+        if changes := _changes(cell.folder / _WANTED, cell):
             cli.say(
                 f"{cell.name} is left out of the table, changed are {', '.join(changes)}"
             )
@@ -207,6 +236,14 @@ def _found(data_set: DataSet) -> Iterator[Cell]:
         cell = Cell(data_set, values["system"], values["seed"], settings)
         if is_finished(cell):
             yield cell
+
+
+def _changes(wanted: Path, cell: Cell) -> list[str]:
+    """What differs between the description in a folder and that of the cell today."""
+    before, after = (
+        {**d, **d.pop("config")} for d in (_read(wanted), cell.description())
+    )
+    return differences(before, after)
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,8 +13,6 @@ SPLITS = {"elo7": ("query",), "simulator": ("time", "query")}
 """By data set: the ways in which its held-out part is chosen."""
 
 ELO7_SOURCE = "python convert.py"  # comes with the data
-
-_NOTE = "data_set.json"
 
 
 class Sources(NamedTuple):
@@ -55,44 +53,55 @@ class DataSet(NamedTuple):
         return f"{self.data} {self.split}"
 
     def fingerprint(self) -> str:
-        """SHA-256 of the examples' manifest: their counts, config and vocabularies."""
-        manifest = (self.examples / schema.MANIFEST).read_bytes()
-        return hashlib.sha256(manifest).hexdigest()
-
-    def describe(self) -> None:
-        """Leaves a note in the folder, for `made` to find."""
-        values = self._asdict() | {
-            "examples": str(self.examples),
-            "truth": str(self.truth) if self.truth else None,
-        }
-        del values["folder"]
-        self.folder.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(values, indent=2) + "\n"
-        (self.folder / _NOTE).write_text(text, encoding="utf-8")
+        """SHA-256 of the examples' manifest, but for where the logs lay: their counts, config and vocabularies."""
+        manifest = json.loads((self.examples / schema.MANIFEST).read_bytes())
+        manifest.pop("sources", None)
+        text = json.dumps(manifest, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
 
 
 class Missing(cli.CommandError):
     """The source of a data set is not on this machine; the text says what is missing."""
 
 
-def made(work: Path) -> list[DataSet]:
-    """All data sets that were ever prepared in a folder and whose examples are still there, by name."""
-    found = []
-    for path in sorted(work.glob(f"*/{_NOTE}")):
-        values = json.loads(path.read_text(encoding="utf-8"))
-        examples, truth = Path(values["examples"]), values["truth"]
-        if (examples / schema.MANIFEST).is_file():
-            found.append(
-                DataSet(
-                    data=values["data"],
-                    split=values["split"],
-                    folder=path.parent,
-                    examples=examples,
-                    source=values["source"],
-                    truth=Path(truth) if truth else None,
-                )
-            )
-    return found
+class Prepared(NamedTuple):
+    """The data sets of a call.
+
+    Attributes:
+        data_sets: Those that can be used.
+        left_out: Names of those whose source is not on this machine.
+        failed: By name of the others: why they could not be made.
+    """
+
+    data_sets: list[DataSet]
+    left_out: list[str]
+    failed: dict[str, str]
+
+
+def prepare_all(
+    wanted: Sequence[tuple[str, str]], sources: Sources, work: Path
+) -> Prepared:
+    """Makes data sets, or finds them made.
+
+    Args:
+        wanted: Names of data and split.
+        sources: What to make them from.
+        work: Folder of all that is made.
+
+    Raises:
+        CommandError: `work` holds one already, made from something else.
+    """
+    prepared = Prepared([], [], {})
+    for data, split in wanted:
+        try:
+            prepared.data_sets.append(prepare(data, split, sources, work))
+        except Missing as e:
+            cli.say(str(e))
+            prepared.left_out.append(f"{data} {split}")
+        except steps.StepFailed as e:
+            cli.say(f"failed: {e}")
+            prepared.failed[f"{data} {split}"] = str(e)
+    return prepared
 
 
 def prepare(data: str, split: str, sources: Sources, work: Path) -> DataSet:
@@ -109,12 +118,6 @@ def prepare(data: str, split: str, sources: Sources, work: Path) -> DataSet:
         StepFailed: a command failed.
         CommandError: `work` holds it already, made from something else.
     """
-    data_set = _prepare(data, split, sources, work)
-    data_set.describe()
-    return data_set
-
-
-def _prepare(data: str, split: str, sources: Sources, work: Path) -> DataSet:
     folder = work / f"{data}-{split}"
     logs = work / f"{data}-logs"
     if data == "elo7" and (sources.elo7 / schema.MANIFEST).is_file():

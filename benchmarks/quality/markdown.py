@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from benchmarks.quality.cells import BM25
-from benchmarks.quality.pairwise import REFERENCE, WITHOUT
+from benchmarks.quality.pairwise import REFERENCE, WITH, WITHOUT
 from benchmarks.quality.rows import Row
 
 COLUMNS = (
@@ -35,9 +35,26 @@ SPLIT_NOTES = {
 _READING = f"""\
 Mean and sample standard deviation over the seeds. Recall is averaged over the queries that have a relevant item.
 Letters name the systems that a figure is significantly above: per query and averaged over the seeds, by a two-sided
-paired Student's t-test (`ranx`), p < 0.05, corrected after Holm in each column: once for all pairs of systems but those
-without a part, and once for `{REFERENCE}` against itself without each part; no other pairs were compared. The test
+paired Student's t-test (`ranx`), corrected after Holm for all pairs of systems in the column, p < 0.05. The test
 answers for the choice of queries; the standard deviation for that of the seed. `{BM25}` draws nothing at random.
+"""
+_CHANGES = {
+    WITHOUT: (
+        f"## What each part of `{REFERENCE}` is worth",
+        f"The figure of `{REFERENCE}` minus that without the part (preset `{WITHOUT}PART`). A part without a bold "
+        "positive figure did not show that it helps.",
+        1,
+    ),
+    WITH: (
+        f"## What another part in its place brings to `{REFERENCE}`",
+        f"The figure with the other part (preset `{WITH}PART`) minus that of `{REFERENCE}`: what has no bold positive "
+        "figure is not better.",
+        -1,
+    ),
+}
+_CHANGE_READING = """\
+**Bold**: significant, by the same test, corrected for the lines of the table. –: not measured. The figures themselves
+are in `quality.json`.
 """
 
 
@@ -68,35 +85,33 @@ def render(rows: Sequence[Row], facts: dict[str, Facts]) -> str:
 
     Args:
         rows: Of all data sets, those of one together.
-        facts: By `data split`; may lack data sets whose rows are from elsewhere.
+        facts: By `data split`.
     """
     by_data_set: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
         by_data_set.setdefault((row["data"], row["split"]), []).append(row)
     parts = [
         "# Retrieval quality\n",
-        f"Written by `{command(rows)}`, which makes what is missing and puts it beside what is there; the rows are in "
-        "`quality.json`.\n",
+        "Written by `python -m benchmarks.quality`; the rows are in `quality.json`, and the figures of every query in "
+        "`figures/`.\n",
         _READING,
     ]
     for (data, split), of_data_set in by_data_set.items():
         parts += [f"## {data}, split by {split}\n", f"{NOTES.get(data, data)}\n"]
         parts.append(f"{SPLIT_NOTES.get(split, split)}\n")
-        known = facts.get(f"{data} {split}")
+        known = facts[f"{data} {split}"]
         parts.append("\n".join(_table(of_data_set, known)) + "\n")
         parts += [f"{line}\n" for line in _facts(known)]
-    if worth := list(_worth(by_data_set)):
-        parts += [
-            f"## What each part of `{REFERENCE}` is worth\n",
-            f"The figure of `{REFERENCE}` minus that without the part; **bold** where the difference is significant. A "
-            "part without a bold positive figure did not show that it helps.\n",
-            "\n".join(worth) + "\n",
-        ]
+        parts.append(f"Made by `{command(of_data_set)}`.\n")
+    for prefix, (title, reading, sign) in _CHANGES.items():
+        if lines := list(_changes(by_data_set, prefix, sign)):
+            table = "\n".join(lines) + "\n"
+            parts += [f"{title}\n", f"{reading}\n", _CHANGE_READING, table]
     return "\n".join(parts)
 
 
 def command(rows: Sequence[Row]) -> str:
-    """The command that makes exactly these systems, data sets and seeds."""
+    """The command that makes the systems and seeds of one data set."""
     values = {
         "--data": dict.fromkeys(row["data"] for row in rows),
         "--splits": dict.fromkeys(row["split"] for row in rows),
@@ -137,7 +152,9 @@ def letters(number: int) -> str:
     return letters(number // len(alphabet) - 1) + alphabet[number % len(alphabet)]
 
 
-def _table(rows: Sequence[Row], facts: Facts | None) -> Iterator[str]:
+def _table(rows: Sequence[Row], facts: Facts) -> Iterator[str]:
+    """The systems of one data set, without those that are the reference with another part."""
+    rows = [r for r in rows if not r["system"].startswith((WITHOUT, WITH))]
     by_key = {(r["system"], r["level"], r["metric"]): r for r in rows}
     systems = list(dict.fromkeys(row["system"] for row in rows))
     columns = [c for c in COLUMNS if any((s, *c) in by_key for s in systems)]
@@ -157,7 +174,7 @@ def _table(rows: Sequence[Row], facts: Facts | None) -> Iterator[str]:
             for row, c in zip(found, columns, strict=True)
         ]
         seeds = "" if system == BM25 else str(max(len(r["seeds"]) for r in found if r))
-        seconds = facts.train_seconds.get(system) if facts else None
+        seconds = facts.train_seconds.get(system)
         training = "" if seconds is None else f"{seconds:.0f} s"
         yield _line([letter[system], f"`{system}`", *figures, seeds, training])
     ratio = {(r["level"], r["metric"]): value for r, value in _with_ratio(rows)}
@@ -172,14 +189,11 @@ def _figure(row: Row, best: float, letter: dict[str, str]) -> str:
         mean = f"**{mean}**"
     is_fixed = row["std"] is None or row["system"] == BM25
     spread = "" if is_fixed else f" ± {row['std']:.4f}"
-    beaten = ",".join(letter[system] for system in row["better_than"])
+    beaten = ",".join(letter[s] for s in row["better_than"] if s in letter)
     return f"{mean}{spread}{f' <sup>{beaten}</sup>' if beaten else ''}"
 
 
-def _facts(facts: Facts | None) -> Iterator[str]:
-    if facts is None:
-        yield "These rows were kept from an earlier table; the runs behind them are not here."
-        return
+def _facts(facts: Facts) -> Iterator[str]:
     bm25 = ", ".join(f"{name} = {value}" for name, value in facts.bm25.items())
     tuned = f" BM25 (tuned on the train split's queries): {bm25}." if bm25 else ""
     yield (
@@ -194,40 +208,54 @@ def _facts(facts: Facts | None) -> Iterator[str]:
         yield f"Not the presets' own values: `{values}` for {', '.join(systems)}."
 
 
-def _worth(by_data_set: dict[tuple[str, str], list[Row]]) -> Iterator[str]:
+def _changes(
+    by_data_set: dict[tuple[str, str], list[Row]], prefix: str, sign: int
+) -> Iterator[str]:
+    """One line for each part that the reference was measured without, or with another in its place.
+
+    Args:
+        by_data_set: The rows, by data and split.
+        prefix: Of these systems' names.
+        sign: 1 for the reference minus them, -1 for the reverse.
+    """
     rows = {
         (key, r["system"], (r["level"], r["metric"])): r
         for key, of_data_set in by_data_set.items()
         for r in of_data_set
     }
-    parts = list(dict.fromkeys(s for _, s, _ in rows if s.startswith(WITHOUT)))
+    changed = list(dict.fromkeys(s for _, s, _ in rows if s.startswith(prefix)))
     columns = [
-        (key, c) for key in by_data_set for c in COLUMNS if (key, REFERENCE, c) in rows
+        (key, c)
+        for key in by_data_set
+        for c in COLUMNS
+        if (key, REFERENCE, c) in rows and any((key, s, c) in rows for s in changed)
     ]
-    if not parts or not columns:
+    if not columns:
         return
     heads = [f"{data} {split}: {lv} {m}" for (data, split), (lv, m) in columns]
     yield _line(["part", *heads])
     yield _line(["---"] * (len(columns) + 1))
-    for part in parts:
+    for system in changed:
         yield _line(
             [
-                part.removeprefix(WITHOUT).replace("_", " "),
+                system.removeprefix(prefix).replace("_", " "),
                 *(
-                    _difference(rows[key, REFERENCE, c], rows.get((key, part, c)))
+                    _difference(
+                        rows[key, REFERENCE, c], rows.get((key, system, c)), sign
+                    )
                     for key, c in columns
                 ),
             ]
         )
 
 
-def _difference(whole: Row, without: Row | None) -> str:
-    if without is None:
+def _difference(whole: Row, changed: Row | None, sign: int) -> str:
+    if changed is None:
         return "–"
-    text = f"{whole['mean'] - without['mean']:+.4f}"
+    text = f"{sign * (whole['mean'] - changed['mean']):+.4f}"
     significant = (
-        without["system"] in whole["better_than"]
-        or whole["system"] in without["better_than"]
+        changed["system"] in whole["better_than"]
+        or whole["system"] in changed["better_than"]
     )
     return f"**{text}**" if significant else text
 

@@ -1,4 +1,4 @@
-"""`quality.json` and `quality.md` from everything that is finished."""
+"""`quality.json` and `quality.md` from all figures that are kept."""
 
 import json
 import statistics
@@ -6,100 +6,78 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.quality import cells, markdown
-from benchmarks.quality.cells import BM25, Cell
-from benchmarks.quality.data_sets import DataSet
+from benchmarks.quality import figures, markdown
+from benchmarks.quality.cells import BM25
+from benchmarks.quality.figures import DataSetFigures, Kept
 from benchmarks.quality.markdown import Facts
-from benchmarks.quality.rows import Row, read_figures, rows_of
+from benchmarks.quality.rows import Row, by_system, rows_of
 from tfrs_mmse import cli
 
 JSON, MARKDOWN = "quality.json", "quality.md"
 
 
-def write(
-    output: Path, data_sets: Sequence[DataSet], systems: Sequence[str]
-) -> list[Row]:
-    """Writes both files from all finished cells of the data sets, whoever made them.
-
-    Rows of other data sets that `output` holds already are kept. Without any row nothing is written.
+def write(output: Path, systems: Sequence[str]) -> list[Row]:
+    """Writes both files from the figures that are kept in the directory; without any, nothing is written.
 
     Args:
         output: The directory.
-        data_sets: The data sets.
         systems: All systems there are, in the order of the tables.
 
     Returns:
         All rows.
 
     Raises:
-        CommandError: cells do not fit together (see `read_figures`), or the file that is there is no list of rows.
+        CommandError: kept figures can not be read.
     """
-    new: dict[str, list[Row]] = {}
+    rows: list[Row] = []
     facts: dict[str, Facts] = {}
-    for data_set in data_sets:
-        if finished := cells.finished_cells(data_set, systems):
-            figures = read_figures(finished, cells.bm25_cell(data_set))
-            new[data_set.name] = rows_of(data_set.data, data_set.split, figures)
-            facts[data_set.name] = facts_of(finished)
-    by_name: dict[str, list[Row]] = {}
-    for row in read_rows(output / JSON):
-        by_name.setdefault(f"{row['data']} {row['split']}", []).append(row)
-    by_name |= new
-    rows = [row for name in sorted(by_name) for row in by_name[name]]
-    if not rows:
-        return []
-    output.mkdir(parents=True, exist_ok=True)
-    _replace(output / JSON, json.dumps(rows, indent=1, ensure_ascii=False) + "\n")
-    _replace(output / MARKDOWN, markdown.render(rows, facts))
+    for data_set in figures.read_all(output):
+        if kept := current(data_set, systems):
+            rows += rows_of(data_set.data, data_set.split, by_system(kept))
+            facts[data_set.name] = facts_of(data_set, kept)
+    if rows:
+        _replace(output / JSON, json.dumps(rows, indent=1, ensure_ascii=False) + "\n")
+        _replace(output / MARKDOWN, markdown.render(rows, facts))
     return rows
 
 
-def read_rows(path: Path) -> list[Row]:
-    """The rows of an earlier table; none if there is no file.
-
-    Raises:
-        CommandError: the file holds something else.
-    """
-    if not path.is_file():
-        return []
-    try:
-        rows = json.loads(path.read_text(encoding="utf-8"))
-        complete = all(row.keys() >= Row.__annotations__.keys() for row in rows)
-    except (ValueError, AttributeError, TypeError):
-        complete = False
-    if not complete:
-        raise cli.CommandError(
-            f"expected rows of an earlier table in {path}, but it holds something else: remove it or give another "
-            "--output"
-        )
-    return rows
+def current(data_set: DataSetFigures, systems: Sequence[str]) -> list[Kept]:
+    """The cells whose config is still what their system stands for, in the order of the systems; seeds ascend."""
+    result = []
+    for cell in (cell for system in systems for cell in data_set.of(system)):
+        if changes := cell.changes():
+            cli.say(
+                f"{data_set.name} {cell.system} {cell.seed} is left out of the table, changed are {', '.join(changes)}"
+            )
+        else:
+            result.append(cell)
+    return result
 
 
-def facts_of(finished: Sequence[Cell]) -> Facts:
+def facts_of(data_set: DataSetFigures, kept: Sequence[Kept]) -> Facts:
     """What there is to know about the cells of one data set."""
-    by_system: dict[str, list[Cell]] = {}
-    for cell in finished:
-        by_system.setdefault(cell.system, []).append(cell)
-    result = finished[0].result()
-    data_set = finished[0].data_set
-    bm25 = cells.bm25_cell(data_set)
+    trained = [cell for cell in kept if cell.system != BM25]
+    of_system: dict[str, list[Kept]] = {}
+    for cell in trained:
+        of_system.setdefault(cell.system, []).append(cell)
+    bm25 = data_set.of(BM25)
     return Facts(
-        num_queries=result["num_queries"],
-        num_items=result["num_items"],
+        num_queries=data_set.num_queries,
+        num_items=data_set.num_items,
         source=data_set.source,
-        bm25=bm25.result().get(BM25, {}) if bm25 else {},
+        bm25=bm25[0].description["parameters"] if bm25 else {},
         train_seconds={
             system: statistics.fmean(seconds)
-            for system, of_system in by_system.items()
-            if (seconds := _known_seconds(of_system))
+            for system, cells in of_system.items()
+            if (seconds := _known_seconds(cells))
         },
-        settings={s: list(c[0].settings) for s, c in by_system.items()},
-        machines=sorted({_machine(cell.facts()["machine"]) for cell in finished}),
+        settings={system: cells[0].settings for system, cells in of_system.items()},
+        machines=sorted({_machine(cell.facts["machine"]) for cell in trained}),
     )
 
 
-def _known_seconds(finished: Sequence[Cell]) -> list[float]:
-    seconds = (cell.facts()["train_seconds"] for cell in finished)
+def _known_seconds(kept: Sequence[Kept]) -> list[float]:
+    seconds = (cell.facts["train_seconds"] for cell in kept)
     return [s for s in seconds if s is not None]
 
 

@@ -1,21 +1,15 @@
 """The rows of `quality.json`: one for each data set, split, system, level and metric."""
 
-import itertools
 from collections.abc import Mapping, Sequence
 from typing import TypedDict
 
 import numpy as np
 
-from benchmarks.quality import cells, pairwise, utility
-from benchmarks.quality.cells import BM25, Cell
-from tfrs_mmse import cli, metrics, per_query
+from benchmarks.quality import pairwise
+from benchmarks.quality.cells import BM25
+from benchmarks.quality.figures import Kept
+from benchmarks.quality.keeping import METRICS
 from tfrs_mmse.metrics import Figures
-
-METRICS = {
-    **{level: names for level, (_, names) in metrics.SEGMENTS.items()},
-    utility.LEVEL: (*metrics.SEGMENTS[utility.LEVEL][1], utility.METRIC),
-}
-"""By level."""
 
 
 class Row(TypedDict):
@@ -49,46 +43,13 @@ SeedFigures = dict[str, dict[int, Figures]]
 """By system and seed."""
 
 
-def read_figures(finished: Sequence[Cell], bm25: Cell | None) -> SeedFigures:
-    """The per-query figures of the finished cells of one data set, BM25's for every seed that any system has.
-
-    Args:
-        finished: The cells, those of a system together.
-        bm25: The cell that BM25 was evaluated beside, which need not be among them.
-
-    Raises:
-        CommandError: they are of different queries, levels or items, or a system's seeds differ in their settings.
-    """
+def by_system(kept: Sequence[Kept]) -> SeedFigures:
+    """The figures of cells of one data set; BM25 has its own for every seed that any system has."""
+    seeds = sorted({cell.seed for cell in kept if cell.system != BM25})
     figures: SeedFigures = {}
-    for former, cell in itertools.pairwise([*([bm25] if bm25 else []), *finished]):
-        if cell.result()["task"] != former.result()["task"]:
-            raise cli.CommandError(
-                f"{former.folder} and {cell.folder} were evaluated on different queries or items: remove the older one"
-            )
-    for former, cell in itertools.pairwise(finished):
-        if cell.system == former.system and cell.settings != former.settings:
-            raise cli.CommandError(
-                f"{former.folder} and {cell.folder} were trained with different settings ({former.settings} and "
-                f"{cell.settings}): give --redo with one of them"
-            )
-    truth = finished[0].data_set.truth
-    gains = utility.read_gains(truth) if truth else None
-
-    def read(cell: Cell, system: str, run: str) -> Figures:
-        per_cell = per_query.read(cell.evaluation / cells.PER_QUERY, system)
-        if gains is not None:
-            per_cell[utility.LEVEL][utility.METRIC] = utility.figures_of_run(
-                gains, cell.queries(), cell.folder / run
-            )
-        return per_cell
-
-    if bm25:
-        seeds = sorted({cell.seed for cell in finished})
-        figures[BM25] = dict.fromkeys(seeds, read(bm25, BM25, cells.BM25_RUN))
-    for cell in finished:
-        figures.setdefault(cell.system, {})[cell.seed] = read(
-            cell, cell.system, cells.RUN
-        )
+    for cell in kept:
+        own = seeds if cell.system == BM25 else [cell.seed]
+        figures.setdefault(cell.system, {}).update(dict.fromkeys(own, cell.figures))
     return figures
 
 

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,9 @@ from benchmarks.quality import (
 from benchmarks.quality import (
     cells,
     data_sets,
+    figures,
     markdown,
     pairwise,
-    results,
     rows,
     steps,
     utility,
@@ -160,7 +161,7 @@ def test_the_figure_of_a_run_file_goes_by_its_ranks(tmp_path: Path) -> None:
     assert_allclose(values, [expected, NAN], rtol=1e-12)
 
 
-def figures(recall: list[float]) -> dict[str, dict[str, np.ndarray]]:
+def recall_at_10(recall: list[float]) -> dict[str, dict[str, np.ndarray]]:
     return {"clicked": {"recall@10": np.array(recall)}}
 
 
@@ -172,12 +173,12 @@ def test_rows_hold_mean_and_spread_of_the_seeds_over_the_queries_with_the_figure
         "elo7",
         "query",
         {
-            "bm25": dict.fromkeys([0, 1], figures([0.1, 0.3, 0.2, 0.2, NAN])),
+            "bm25": dict.fromkeys([0, 1], recall_at_10([0.1, 0.3, 0.2, 0.2, NAN])),
             "mmse": {
-                0: figures([0.4, 0.6, 0.5, 0.5, NAN]),
-                1: figures([0.6, 0.8, 0.8, 0.6, NAN]),
+                0: recall_at_10([0.4, 0.6, 0.5, 0.5, NAN]),
+                1: recall_at_10([0.6, 0.8, 0.8, 0.6, NAN]),
             },
-            "two_tower": {3: figures([0.2, 0.2, 0.2, 0.2, NAN])},
+            "two_tower": {3: recall_at_10([0.2, 0.2, 0.2, 0.2, NAN])},
         },
     )
     same = {"data": "elo7", "split": "query", "level": "clicked", "metric": "recall@10"}
@@ -194,15 +195,15 @@ def test_systems_are_compared_by_the_mean_of_their_seeds() -> None:
         "elo7",
         "query",
         {
-            "two_tower": {0: figures([0.5, 0.6, 0.5, 0.6])},
-            "mmse": {0: figures(high), 1: figures(low)},
+            "two_tower": {0: recall_at_10([0.5, 0.6, 0.5, 0.6])},
+            "mmse": {0: recall_at_10(high), 1: recall_at_10(low)},
         },
     )
     assert [r["better_than"] for r in table] == [[], []]
 
 
 def test_a_figure_that_no_query_has_gives_no_row() -> None:
-    assert rows.rows_of("elo7", "query", {"mmse": {0: figures([NAN, NAN])}}) == []
+    assert rows.rows_of("elo7", "query", {"mmse": {0: recall_at_10([NAN, NAN])}}) == []
 
 
 def row(system: str, mean: float, std: float | None = 0.01, **other: Any) -> rows.Row:
@@ -220,6 +221,17 @@ def row(system: str, mean: float, std: float | None = 0.01, **other: Any) -> row
     return rows.Row(**{**values, **other})  # type: ignore[typeddict-item]
 
 
+FACTS = markdown.Facts(
+    num_queries=1302,
+    num_items=29_778,
+    source="python convert.py",
+    bm25={"k1": 0.4, "b": 0.75},
+    train_seconds={"mmse": 61.4},
+    settings={"mmse": [], "two_tower": ["epochs=1"]},
+    machines=["a processor, 2 cores"],
+)
+
+
 def test_the_table_marks_what_is_best_and_names_the_systems_that_are_beaten() -> None:
     table = markdown.render(
         [
@@ -227,17 +239,7 @@ def test_the_table_marks_what_is_best_and_names_the_systems_that_are_beaten() ->
             row("mmse", 0.6, better_than=["bm25", "two_tower"]),
             row("two_tower", 0.45, None),
         ],
-        {
-            "elo7 query": markdown.Facts(
-                num_queries=1302,
-                num_items=29_778,
-                source="python convert.py",
-                bm25={"k1": 0.4, "b": 0.75},
-                train_seconds={"mmse": 61.4},
-                settings={"mmse": [], "two_tower": ["epochs=1"]},
-                machines=["a processor, 2 cores"],
-            )
-        },
+        {"elo7 query": FACTS},
     ).splitlines()
     assert [line for line in table if line.startswith("|")] == [
         "|  | system | clicked recall@10 | seeds | training |",
@@ -252,29 +254,40 @@ def test_the_table_marks_what_is_best_and_names_the_systems_that_are_beaten() ->
         "k1 = 0.4, b = 0.75. Machine: a processor, 2 cores." in table
     )
     assert "Not the presets' own values: `epochs=1` for `two_tower`." in table
-    assert any(
-        "--data elo7 --splits query --systems bm25 mmse two_tower --seeds 0 1" in line
-        for line in table
+    assert (
+        "Made by `python -m benchmarks.quality --data elo7 --splits query --systems bm25 mmse two_tower --seeds 0 1`."
+        in table
     )
 
 
-def test_the_parts_of_mmse_are_shown_by_what_is_lost_without_them() -> None:
-    table = markdown.render(
+def test_the_parts_of_mmse_are_shown_by_what_is_lost_without_them_and_gained_with_others() -> (
+    None
+):
+    text = markdown.render(
         [
             row("mmse", 0.6, better_than=["mmse_without_word"]),
             row("mmse_without_word", 0.55),
             row("mmse_without_log_q", 0.61),
+            row("mmse_with_hinge", 0.57),
+            row("mmse", 0.4, data="simulator"),
+            row("mmse_without_word", 0.3, data="simulator"),
+            row("mmse", 0.2, data="simulator", metric="recall@100"),
         ],
-        {},
-    ).splitlines()
+        {"elo7 query": FACTS, "simulator query": FACTS},
+    )
+    assert "| a | `mmse` | **0.6000** ± 0.0100 | 2 | 61 s |" in text
+    assert "`mmse_without_word`" not in text
+    table = text.splitlines()
     worth = table[table.index("## What each part of `mmse` is worth") :]
     assert [line for line in worth if line.startswith("|")] == [
+        "| part | elo7 query: clicked recall@10 | simulator query: clicked recall@10 |",
+        "| --- | --- | --- |",
+        "| word | **+0.0500** | +0.1000 |",
+        "| log q | -0.0100 | – |",
         "| part | elo7 query: clicked recall@10 |",
         "| --- | --- |",
-        "| word | **+0.0500** |",
-        "| log q | -0.0100 |",
+        "| hinge | -0.0300 |",
     ]
-    assert any("the runs behind them are not here" in line for line in table)
 
 
 def test_letters_go_on_after_z() -> None:
@@ -320,7 +333,8 @@ class Commands:
         if module == "beam.preprocess":
             examples = Path(flags["--output"])
             examples.mkdir(parents=True)
-            (examples / "manifest.json").write_text(flags["--split-by"])
+            manifest = {"split_by": flags["--split-by"], "sources": str(examples)}
+            (examples / "manifest.json").write_text(json.dumps(manifest))
         elif module == "beam.simulate":
             Path(flags["--output"]).mkdir(parents=True)
             write_truth(
@@ -338,7 +352,9 @@ class Commands:
         folder, prefix = Path(flags["--model-dir"]), flags["--run-output"]
         (folder / "evaluation").mkdir()
         [system, _] = folder.parent.name.rsplit("-", 1)
-        found = {system: figures([0.5, 0.7]), **({"bm25": figures([0.2, 0.5])} if with_bm25 else {})}  # fmt: skip
+        found = {system: recall_at_10([0.5, 0.7])}
+        if with_bm25:
+            found["bm25"] = recall_at_10([0.2, 0.5])
         for values in found.values():
             values["ordered"] = {"recall@10": np.array([1.0, NAN])}
         per_query.write(folder / "evaluation/test.parquet", [b"nut", b"tea"], found)
@@ -485,15 +501,16 @@ def test_seeds_of_different_settings_are_not_averaged(
     assert "were trained with different settings" in capsys.readouterr().err
 
 
-def test_bm25_stays_in_the_table_when_the_cell_beside_it_is_out_of_date(
+def test_figures_of_a_preset_that_changed_are_left_out_until_they_are_made_again(
     tmp_path: Path, commands: Commands, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert quality.main(arguments(tmp_path)) == 0
-    [data_set] = [
-        p for p in (tmp_path / "work").iterdir() if p.name == "simulator-time"
-    ]
-    wanted = data_set / "mmse-0/wanted.json"
-    wanted.write_text(wanted.read_text().replace('"epochs": 12', '"epochs": 13'))
+    path = figures.path_of(tmp_path / "out", "simulator", "time")
+    kept = figures.read(path)
+    [changed] = [k for k in kept.kept if (k.system, k.seed) == ("mmse", 0)]
+    changed.description["config"]["epochs"] = 13
+    figures.write(path, kept)
+    shutil.rmtree(tmp_path / "work/simulator-time/mmse-0")
     assert quality.main(arguments(tmp_path, "--systems", "dpsr")) == 0
     assert "simulator time mmse 0 is left out of the table, changed are epochs 13 -> 12" in (
         capsys.readouterr().err
@@ -502,22 +519,73 @@ def test_bm25_stays_in_the_table_when_the_cell_beside_it_is_out_of_date(
     seeds = {r["system"]: r["seeds"] for r in table}
     assert seeds == {"bm25": [0, 1], "mmse": [1], "two_tower": [0, 1], "dpsr": [0, 1]}
 
+    assert quality.main(arguments(tmp_path)) == 0
+    table = json.loads((tmp_path / "out/quality.json").read_text())
+    assert {r["system"]: r["seeds"] for r in table}["mmse"] == [0, 1]
+
+
+def test_the_table_can_be_added_to_where_the_runs_behind_it_are_not(
+    tmp_path: Path, commands: Commands
+) -> None:
+    assert quality.main(arguments(tmp_path)) == 0
+    first = (tmp_path / "out/quality.json").read_text()
+    text = (tmp_path / "out/quality.md").read_text()
+    (tmp_path / "work").rename(tmp_path / "elsewhere")
+    commands.calls.clear()
+    assert quality.main(arguments(tmp_path)) == 0
+    kinds = [call.split()[0] for call in commands.calls]
+    assert kinds == ["beam.simulate", "beam.preprocess"]
+    assert (tmp_path / "out/quality.json").read_text() == first
+    assert (tmp_path / "out/quality.md").read_text() == text
+
+    assert quality.main(arguments(tmp_path, "--systems", "dpsr", "--seeds", "0")) == 0
+    table = json.loads((tmp_path / "out/quality.json").read_text())
+    assert {r["system"] for r in table} == {"bm25", "mmse", "two_tower", "dpsr"}
+
 
 def test_rows_of_data_that_are_not_here_are_kept(
     tmp_path: Path, commands: Commands, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out/quality.json").write_text(json.dumps([row("mmse", 0.5)]))
+    assert quality.main(arguments(tmp_path)) == 0
     absent = ["--elo7", str(tmp_path), "--data", "elo7", "simulator"]
     assert quality.main(arguments(tmp_path, *absent, "--splits", "query")) == 0
     out, err = capsys.readouterr()
     assert f"elo7 is left out: expected convert.py or examples in {tmp_path}" in err
-    assert json.loads(out)["measurements"]["left_out"] == ["elo7 query"]
+    assert '"left_out": [\n      "elo7 query"' in out
     table = json.loads((tmp_path / "out/quality.json").read_text())
     assert {(r["data"], r["split"]) for r in table} == {
-        ("elo7", "query"),
+        ("simulator", "time"),
         ("simulator", "query"),
     }
+
+
+def test_figures_of_other_examples_are_dropped(
+    tmp_path: Path, commands: Commands, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert quality.main(arguments(tmp_path)) == 0
+    shutil.rmtree(tmp_path / "work/simulator-time/mmse-0")
+    manifest = tmp_path / "work/simulator-time/examples/manifest.json"
+    manifest.write_text('{"split_by": "time", "more": "words"}')
+    only = ["--systems", "mmse", "--seeds", "0"]
+    assert quality.main(arguments(tmp_path, *only)) == 0
+    assert "held 5 cells of other examples, which are dropped" in (
+        capsys.readouterr().err
+    )
+    table = json.loads((tmp_path / "out/quality.json").read_text())
+    assert {r["system"]: r["seeds"] for r in table} == {"bm25": [0], "mmse": [0]}
+
+
+def test_kept_figures_are_read_as_they_were_written(tmp_path: Path) -> None:
+    path = figures.path_of(tmp_path, "elo7", "query")
+    found = {"clicked": {"recall@10": np.array([0.5, NAN, 1.0])}}
+    cell = figures.Kept("mmse", 3, {"settings": ["epochs=1"]}, {"machine": {}}, found)
+    figures.write(
+        path, figures.DataSetFigures("elo7", "query", "s", "t", 3, 9, (cell,))
+    )
+    [again] = figures.read_all(tmp_path)
+    assert again._replace(kept=()) == ("elo7", "query", "s", "t", 3, 9, ())
+    assert again.of("mmse")[0][:4] == cell[:4]
+    np.testing.assert_equal(again.of("mmse")[0].figures, found)
 
 
 def test_the_table_is_of_all_data_sets_in_the_folder(
@@ -528,14 +596,26 @@ def test_the_table_is_of_all_data_sets_in_the_folder(
     text = (tmp_path / "out/quality.md").read_text()
     assert "## simulator, split by query" in text
     assert "## simulator, split by time" in text
-    assert "the runs behind them are not here" not in text
     assert text.count("Logs: `python -m beam.simulate --requests 30000") == 2
 
 
-def test_a_file_that_is_no_table_is_not_overwritten(tmp_path: Path) -> None:
-    (tmp_path / "quality.json").write_text('{"mmse": 1}')
-    with pytest.raises(CommandError, match="expected rows of an earlier table in"):
-        results.read_rows(tmp_path / "quality.json")
+@pytest.mark.parametrize("is_parquet", [True, False])
+def test_a_file_that_holds_no_figures_is_not_overwritten(
+    is_parquet: bool,
+    tmp_path: Path,
+    commands: Commands,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path = figures.path_of(tmp_path / "out", "simulator", "time")
+    path.parent.mkdir(parents=True)
+    if is_parquet:
+        pq.write_table(pa.table({"x": [1]}), path)
+    else:
+        path.write_text("figures")
+    before = path.read_bytes()
+    assert quality.main(arguments(tmp_path)) == 1
+    assert "expected figures of an earlier table in" in capsys.readouterr().err
+    assert path.read_bytes() == before
 
 
 def test_another_shop_in_the_same_work_folder_is_refused(
