@@ -105,7 +105,7 @@ class TrainConfig:
     preset: str = "mmse"
     seed: int = 0
     grains: str = ""
-    embedding_dim: int = 128
+    embedding_dim: int = 256
     attribute_dim: int = 32
     title_weight: float = 4.0
     fusion: str = "post"
