@@ -240,9 +240,9 @@ def _found(data_set: DataSet) -> Iterator[Cell]:
 
 def _changes(wanted: Path, cell: Cell) -> list[str]:
     """What differs between the description in a folder and that of the cell today."""
-    before, after = (
-        {**d, **d.pop("config")} for d in (_read(wanted), cell.description())
-    )
+    before, after = _read(wanted), cell.description()
+    for description in (before, after):
+        description.update(description.pop("config"))
     return differences(before, after)
 
 

@@ -481,7 +481,8 @@ def test_another_config_is_refused_before_any_work_unless_redo_is_given(
     commands.calls.clear()
     changed = arguments(tmp_path, "--set", "two_tower:epochs=3")
     assert quality.main(changed) == 1
-    assert "epochs 12 -> 3" in capsys.readouterr().err.splitlines()[-1]
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert "with other values (epochs 12 -> 3, settings [] -> ['epochs=3'])" in last
     assert commands.calls == []
 
     assert quality.main([*changed, "--redo"]) == 0
