@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from benchmarks import machine
 from benchmarks.quality import steps
 from benchmarks.quality.data_sets import DataSet
+from benchmarks.quality.descriptions import differences, with_later_fields
 from benchmarks.quality.steps import StepFailed
 from tfrs_mmse import cli, schema
 from tfrs_mmse.train import resolve
@@ -116,15 +117,6 @@ def check(cell: Cell, *, redo: bool) -> None:
             )
         cli.say(f"{cell.name}: made again, changed are {', '.join(changes)}")
         shutil.rmtree(cell.folder)
-
-
-def differences(former: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """What differs between two dictionaries, key by key."""
-    return [
-        f"{name} {former.get(name)!r} -> {now.get(name)!r}"
-        for name in sorted({*former, *now})
-        if former.get(name) != now.get(name)
-    ]
 
 
 def make(cell: Cell, made_on: dict[str, Any], *, keep_model: bool) -> None:
@@ -240,7 +232,7 @@ def _found(data_set: DataSet) -> Iterator[Cell]:
 
 def _changes(wanted: Path, cell: Cell) -> list[str]:
     """What differs between the description in a folder and that of the cell today."""
-    before, after = _read(wanted), cell.description()
+    before, after = with_later_fields(_read(wanted)), cell.description()
     for description in (before, after):
         description.update(description.pop("config"))
     return differences(before, after)

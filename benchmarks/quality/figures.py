@@ -13,7 +13,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from benchmarks.quality.cells import BM25, differences
+from benchmarks.quality.cells import BM25
+from benchmarks.quality.descriptions import differences, with_later_fields
 from tfrs_mmse import cli
 from tfrs_mmse.metrics import Figures
 from tfrs_mmse.presets import PRESETS
@@ -117,7 +118,10 @@ def read(path: Path) -> DataSetFigures:
         cell = by_cell.setdefault((system, int(seed)), {})
         cell.setdefault(level, {})[metric] = values
     kept = [
-        Kept(**about, figures=by_cell.get((about["system"], about["seed"]), {}))
+        Kept(
+            **{**about, "description": with_later_fields(about["description"])},
+            figures=by_cell.get((about["system"], about["seed"]), {}),
+        )
         for about in facts.pop("cells")
     ]
     return DataSetFigures(**facts, kept=tuple(kept))

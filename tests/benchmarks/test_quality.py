@@ -525,6 +525,30 @@ def test_figures_of_a_preset_that_changed_are_left_out_until_they_are_made_again
     assert {r["system"]: r["seeds"] for r in table}["mmse"] == [0, 1]
 
 
+def test_a_config_field_that_came_later_had_its_default_then(
+    tmp_path: Path, commands: Commands
+) -> None:
+    assert quality.main(arguments(tmp_path)) == 0
+    first = (tmp_path / "out/quality.json").read_text()
+    path = figures.path_of(tmp_path / "out", "simulator", "time")
+    kept = figures.read(path)
+    for cell in kept.of("mmse"):
+        del cell.description["config"]["ordered_share"]  # 0.5, as in TrainConfig
+    figures.write(path, kept)
+    (tmp_path / "work").rename(tmp_path / "elsewhere")
+    commands.calls.clear()
+    assert quality.main(arguments(tmp_path)) == 0
+    assert not any("tfrs_mmse.train" in call for call in commands.calls)
+    assert (tmp_path / "out/quality.json").read_text() == first
+
+    for cell in kept.of("mmse"):
+        cell.description["config"]["a_field_that_is_gone"] = 1
+    figures.write(path, kept)
+    commands.calls.clear()
+    assert quality.main(arguments(tmp_path)) == 0
+    assert sum("--preset mmse" in call for call in commands.calls) == 2
+
+
 def test_the_table_can_be_added_to_where_the_runs_behind_it_are_not(
     tmp_path: Path, commands: Commands
 ) -> None:
