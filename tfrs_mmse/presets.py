@@ -102,25 +102,6 @@ _WITHOUT: dict[str, dict[str, Any]] = {
 }
 
 
-def mmse_without(part: str) -> Preset:
-    """`mmse` with one part taken away, and everything else as it is.
-
-    Source: `mmse` (arXiv 2303.11009); that a system is measured without each of its parts is our comparison.
-
-    Args:
-        part: A key of the table above.
-
-    Returns:
-        A preset by the name of `mmse_without_PART`.
-    """
-
-    def preset() -> TrainConfig:
-        name = f"mmse_without_{part}"
-        return dataclasses.replace(mmse(), preset=name, **_WITHOUT[part])
-
-    return preset
-
-
 # What another loss, or another choice of what it sees, puts in the place of MMSE's.
 _WITH: dict[str, dict[str, Any]] = {
     "multi_positive_softmax": {"retrieval_loss": "multi_positive_softmax"},
@@ -139,25 +120,20 @@ _WITH: dict[str, dict[str, Any]] = {
 }
 
 
-def mmse_with(part: str) -> Preset:
-    """`mmse` with one part exchanged for another of docs/losses.md, and everything else as it is.
+def changed_mmse(name: str, changes: dict[str, Any]) -> Preset:
+    """`mmse` with one part taken away, or exchanged for another of docs/losses.md, and everything else as it is.
 
-    Source: of the part, see docs/losses.md; that a system is measured with it is our comparison.
+    Source: `mmse` (arXiv 2303.11009), of another part see docs/losses.md; that a system is measured without each of its
+    parts, and with others, is our comparison.
 
     Args:
-        part: A key of the table above.
-
-    Returns:
-        A preset by the name of `mmse_with_PART`.
+        name: Of the preset.
+        changes: Config fields that differ from `mmse`.
     """
-
-    def preset() -> TrainConfig:
-        name = f"mmse_with_{part}"
-        return dataclasses.replace(mmse(), preset=name, **_WITH[part])
-
-    return preset
+    return lambda: dataclasses.replace(mmse(), preset=name, **changes)
 
 
+WITHOUT, WITH = "mmse_without_", "mmse_with_"  # how the names of these presets begin
 PARTS, OTHER_PARTS = tuple(_WITHOUT), tuple(_WITH)
 PRESETS: dict[str, Preset] = {
     "mmse": mmse,
@@ -165,6 +141,9 @@ PRESETS: dict[str, Preset] = {
     "dpsr": dpsr,
     "mgdspr": mgdspr,
     "cold_start": cold_start,
-    **{f"mmse_without_{part}": mmse_without(part) for part in PARTS},
-    **{f"mmse_with_{part}": mmse_with(part) for part in OTHER_PARTS},
+    **{
+        prefix + part: changed_mmse(prefix + part, changes)
+        for prefix, parts in ((WITHOUT, _WITHOUT), (WITH, _WITH))
+        for part, changes in parts.items()
+    },
 }

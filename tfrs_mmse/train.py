@@ -14,7 +14,7 @@ from pathlib import Path
 
 from tfrs_mmse import cli
 from tfrs_mmse.config import TrainConfig
-from tfrs_mmse.presets import OTHER_PARTS, PARTS, PRESETS
+from tfrs_mmse.presets import OTHER_PARTS, PARTS, PRESETS, WITH, WITHOUT
 
 
 @cli.command
@@ -30,15 +30,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         required=True,
         help="directory of this run; made if it is not there",
     )
-    whole = [
-        name for name in PRESETS if not name.startswith(("mmse_without_", "mmse_with_"))
-    ]
+    whole = [name for name in PRESETS if not name.startswith((WITHOUT, WITH))]
     parser.add_argument(
         "--preset",
         choices=PRESETS,
         default="mmse",
         metavar="NAME",
-        help=f"{', '.join(whole)}, mmse_without_PART with PART one of {', '.join(PARTS)}, or mmse_with_PART with PART "
+        help=f"{', '.join(whole)}, {WITHOUT}PART with PART one of {', '.join(PARTS)}, or {WITH}PART with PART "
         f"one of {', '.join(OTHER_PARTS)}; default: %(default)s",
     )
     parser.add_argument("--config", type=Path, help="JSON file with config fields")

@@ -6,8 +6,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from benchmarks.quality.cells import BM25
-from benchmarks.quality.pairwise import REFERENCE, WITH, WITHOUT
+from benchmarks.quality.pairwise import REFERENCE
 from benchmarks.quality.rows import Row
+from tfrs_mmse.presets import WITH, WITHOUT
 
 COLUMNS = (
     ("clicked", "recall@10"),

@@ -18,9 +18,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from ranx.statistical_tests import paired_student_t_test
 
+from tfrs_mmse.presets import WITH, WITHOUT
+
 MAX_P = 0.05
 REFERENCE = "mmse"
-WITHOUT, WITH = f"{REFERENCE}_without_", f"{REFERENCE}_with_"  # how presets begin
 
 Pair = tuple[str, str]
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from beam import preprocess
-from tfrs_mmse import restore, schema, train
+from tfrs_mmse import model, restore, schema, tasks, train
 from tfrs_mmse.presets import PRESETS
 
 SMALL = [
@@ -269,6 +269,29 @@ def test_a_diverging_loss_stops_training_and_keeps_the_last_checkpoint(
         r"most likely because learning_rate 1e\+06 is too high: .* the checkpoint after epoch \d+ is kept",
     )
     restore.load_trained(simulated_shop.examples, tmp_path)
+
+
+def test_what_an_order_weighs_reaches_both_objectives(
+    simulated_shop: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built: dict[str, float] = {}
+
+    def watched(task: Any) -> Any:
+        def build(*args: Any, ordered_weight: float, **other: Any) -> Any:
+            built[task.__name__] = ordered_weight
+            return task(*args, ordered_weight=ordered_weight, **other)
+
+        return build
+
+    for task in (tasks.LevelRetrieval, tasks.LevelRanking):
+        monkeypatch.setattr(model, task.__name__, watched(task))
+    counts = schema.Manifest.read(simulated_shop.examples).splits[schema.TRAIN]
+    argv = arguments(simulated_shop.examples, tmp_path, "epochs=1", "ordered_share=0.4")
+    assert train.main(argv) == 0
+    # 0.4 of the weight against 0.6: two thirds of the ratio of their numbers.
+    weight = counts["clicked"] / counts["ordered"] * 2 / 3
+    assert built == pytest.approx({"LevelRetrieval": weight, "LevelRanking": weight})
+    assert 1 < weight < 10
 
 
 def test_a_setting_that_needs_an_absent_level_is_refused_before_anything_is_written(
