@@ -13,7 +13,7 @@ from tfrs_mmse.cli import CommandError
 
 EVENTS, ITEMS = "events", "items"
 SOURCES = (EVENTS, ITEMS)
-EVENT_KINDS = "event_kinds"  # counters of valid rows by event, beside the accounting
+LEVELS = "levels"  # counters of valid events by level, beside the accounting
 
 READ, USED = "read", "used"
 
@@ -32,6 +32,7 @@ class Rejected(enum.StrEnum):
     BAD_ITEM_ID = "bad_item_id"
     BAD_TIMESTAMP = "bad_timestamp"
     BAD_POSITION = "bad_position"
+    BAD_FLAG = "bad_flag"
     BAD_QUERY = "bad_query"
     EMPTY_QUERY = "empty_query"
     QUERY_TOO_LONG = "query_too_long"
@@ -47,6 +48,10 @@ class Rejected(enum.StrEnum):
 class Dropped(enum.StrEnum):
     """Why a good row is left out of the records, by policy."""
 
+    IGNORED_EVENT = "ignored_event"  # of a kind that the config ignores
+    REQUEST_TOO_LARGE = (
+        "request_too_large"  # more items than anybody was shown at once
+    )
     UNKNOWN_ITEM = "unknown_item"  # the catalogue does not have the item
     ORDER_UNATTRIBUTED = (
         "order_unattributed"  # no request, or no query, that the order could belong to
@@ -62,7 +67,7 @@ class Dropped(enum.StrEnum):
     )
     UNCLICKED_BUT_POSITIVE = "unclicked_but_positive"  # unclicked here, clicked in another request of the query
     DUPLICATE_ITEM = (
-        "duplicate_item"  # a later row of an item that the catalogue already has
+        "duplicate_item"  # another row of an item that the catalogue already has
     )
 
     @property
@@ -126,7 +131,7 @@ def check_balance(accounting: Mapping[str, Mapping[str, int]]) -> None:
 
 
 def check_rejected(
-    accounting: Mapping[str, Mapping[str, int]], *, max_rejected: float, output: str
+    accounting: Mapping[str, Mapping[str, int]], *, max_rejected: float, letters: str
 ) -> None:
     """Fails when too large a share of a source's rows was rejected.
 
@@ -147,7 +152,7 @@ def check_rejected(
             )
             raise CommandError(
                 f"{rejected} of {read} rows of {source} were rejected ({listed}), more than max_rejected = "
-                f"{max_rejected:.2%} allows: see {output}/rejected-{source}-*, put the log right or raise max_rejected"
+                f"{max_rejected:.2%} allows: see {letters}/rejected-{source}-*, put the log right or raise max_rejected"
             )
 
 

@@ -1,89 +1,56 @@
-"""Gives orders that name no request to the request whose click led to them."""
+"""Gives orders and cart events that name no request to the request whose click led to them."""
 
-from collections.abc import Iterable, Iterator
-from typing import Any
+import polars as pl
 
-import apache_beam as beam
-
-from beam.accounting import Dropped, count_dropped
-from beam.events import Event
+from beam.events import EVENTS_SCHEMA
 from tfrs_mmse.schema import Level
 
+# Clicks with a request, and what has none, of users who are known.
+TOUCHES: dict[str, type[pl.DataType]] = {
+    **{name: dtype for name, dtype in EVENTS_SCHEMA.items() if name != "kind"},
+    "level": pl.UInt8,
+}
+_OF = ["user_id", "item_id"]
 
-def attribute_orders(events: Iterable[Event], *, window_seconds: float) -> list[Event]:
-    """Attributes one user's orders of one item to that user's latest click on it, at or before the order.
+
+def touches(events: pl.DataFrame) -> pl.DataFrame:
+    """The events that take part in the attribution: a table of `TOUCHES`.
 
     Args:
-        events: Clicks with a request id, and orders without one, of one user and one item.
-        window_seconds: How long before the order the click may be.
+        events: Columns of `TOUCHES`.
+    """
+    is_click = (pl.col("request_id") != "") & (pl.col("level") == Level.CLICKED)
+    return events.filter((pl.col("user_id") != "") & ((pl.col("request_id") == "") | is_click)).select(*TOUCHES)
+
+
+def attribute(events: pl.DataFrame, *, window_seconds: float) -> tuple[pl.DataFrame, int]:
+    """Attributes events without a request to the same user's latest click on the same item, at or before them.
+
+    Of several clicks in the same moment the one whose request id is last by alphabet counts. A click after the order
+    counts for nothing, and so does one longer before it than the window.
+
+    Args:
+        events: A table of `TOUCHES`: all of these users and items.
+        window_seconds: How long before the event the click may be, both ends included.
 
     Returns:
-        The orders that could be attributed, with the request id of their click.
+        The events that could be attributed, with the request id of their click; and how many could not.
     """
-    events = list(events)
-    clicks = [event for event in events if event.request_id]
-    attributed = []
-    for order in (event for event in events if not event.request_id):
-        earliest = order.timestamp - window_seconds
-        before = [
-            (c.timestamp, c.request_id)
-            for c in clicks
-            if earliest <= c.timestamp <= order.timestamp
-        ]
-        if before:
-            attributed.append(order._replace(request_id=max(before)[1]))
-    return attributed
-
-
-class AttributeOrders(beam.PTransform):
-    """Gives every order a request, or drops it. Counter: `events/dropped_order_unattributed`."""
-
-    def __init__(self, window_seconds: float) -> None:
-        super().__init__()
-        self._window_seconds = window_seconds
-
-    def expand(self, events: beam.PCollection[Event]) -> beam.PCollection[Event]:
-        routed = events | "Route" >> beam.ParDo(_RouteFn()).with_outputs(
-            "of_user", main="of_request"
-        )
-        attributed = (
-            routed.of_user
-            | "KeyByUser"
-            >> beam.Map(_key).with_output_types(tuple[tuple[str, str], Event])
-            | "GroupByUserAndItem" >> beam.GroupByKey()
-            | "Attribute" >> beam.ParDo(_AttributeFn(self._window_seconds))
-        )
-        return (routed.of_request, attributed) | "Together" >> beam.Flatten()
-
-
-def _key(event: Event) -> tuple[tuple[str, str], Event]:
-    return (event.user_id, event.item_id), event
-
-
-class _RouteFn(beam.DoFn):
-    """What has a request goes on; orders without one go to `of_user`, with the clicks that they may belong to."""
-
-    def process(self, event: Event) -> Iterator[Any]:
-        if event.request_id:
-            yield event
-            if event.level == Level.CLICKED and event.user_id:
-                yield beam.pvalue.TaggedOutput("of_user", event)
-        elif event.user_id:
-            yield beam.pvalue.TaggedOutput("of_user", event)
-        else:
-            count_dropped(Dropped.ORDER_UNATTRIBUTED, 1)
-
-
-class _AttributeFn(beam.DoFn):
-    def __init__(self, window_seconds: float) -> None:
-        super().__init__()
-        self._window_seconds = window_seconds
-
-    def process(
-        self, element: tuple[tuple[str, str], Iterable[Event]]
-    ) -> Iterator[Event]:
-        events = list(element[1])
-        attributed = attribute_orders(events, window_seconds=self._window_seconds)
-        num_orders = sum(not event.request_id for event in events)
-        count_dropped(Dropped.ORDER_UNATTRIBUTED, num_orders - len(attributed))
-        yield from attributed
+    has_request = pl.col("request_id") != ""
+    clicks = (
+        events.filter(has_request)
+        .group_by(*_OF, "timestamp")
+        .agg(pl.col("request_id").max().alias("of_click"))
+        .sort("timestamp")
+    )
+    orders = events.filter(~has_request).sort("timestamp")
+    attributed = orders.join_asof(
+        clicks,
+        on="timestamp",
+        by=_OF,
+        strategy="backward",
+        tolerance=window_seconds,
+        check_sortedness=False,
+    ).filter(pl.col("of_click").is_not_null())
+    attributed = attributed.with_columns(request_id=pl.col("of_click")).select(*TOUCHES)
+    return attributed, orders.height - attributed.height

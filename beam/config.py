@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import zoneinfo
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
@@ -17,10 +18,17 @@ EVENT_COLUMNS = (
     "item_id",
     "position",
     "user_id",
+    "clicked",
+    "carted",
+    "ordered",
 )
+KINDS = ("ignore", "impression", "click", "cart", "order")
+CART_LEVELS = ("clicked", "ordered")
 SPLIT_BY = ("time", "query")
 ROLES = ("text", "categorical", "number", "ignore")
+TIME_UNITS = ("s", "ms", "us", "ns")
 
+_CHOICES = {"split_by": SPLIT_BY, "cart_level": CART_LEVELS, "timestamp_unit": TIME_UNITS}
 _AT_LEAST = {
     "attribution_hours": 0,
     "unclicked_below": 0,
@@ -31,7 +39,8 @@ _AT_LEAST = {
     "number_buckets": 2,
     "max_query_words": 1,
     "max_field_words": 1,
-    "num_shards": 1,
+    "max_request_items": 1,
+    "num_shards": 0,
     "max_rejected": 0,
 }
 
@@ -42,7 +51,14 @@ class PreprocessConfig:
 
     Attributes:
         event_columns: Our name of an event column -> its name in the log; a column not named here has our name.
-        item_columns: The same for the catalogue; also gives an attribute column another name.
+        item_columns: The same for the catalogue; also gives an attribute column another name. `updated_at` is the
+            moment from which a row holds: of several rows of an item the latest counts.
+        event_names: What the log calls an event -> `impression`, `click`, `cart`, `order` or `ignore`; our own names
+            are known.
+        cart_level: What an item that was put into the cart counts as: `clicked` or `ordered`.
+        timestamp_unit: Of numbers since 1970: `s`, `ms`, `us` or `ns`.
+        timestamp_format: Of strings, as Python's `strptime` takes it; "" for ISO 8601.
+        time_zone: That of moments without one, by its name in the time zone database, such as `America/Sao_Paulo`.
         roles: Catalogue column (our name) -> `text`, `categorical`, `number` or `ignore`.
         split_by: `time`: the last part of the period is the test split; `query`: a share of the distinct queries is.
         test_fraction: That part of the period, or that share of the queries; between 0 and 1.
@@ -55,13 +71,21 @@ class PreprocessConfig:
         number_buckets: Quantile buckets of a number column.
         max_query_words: Words of a query that are used.
         max_field_words: Words of each text field of an item that are used.
-        num_shards: Files of each stream; one file's records must fit into a worker's memory.
+        max_request_items: A request with more distinct items is dropped: it is no page that a person saw, but an id
+            that many requests share.
+        num_shards: Files of each stream; one file's share of the log must fit into a worker's memory. 0: one for each
+            32 MB of the input, at least 8.
         max_rejected: The job fails when a larger share than this of the events or of the items is rejected.
     """
 
     event_columns: dict[str, str] = dataclasses.field(default_factory=dict)
     item_columns: dict[str, str] = dataclasses.field(default_factory=dict)
     roles: dict[str, str] = dataclasses.field(default_factory=dict)
+    event_names: dict[str, str] = dataclasses.field(default_factory=dict)
+    cart_level: str = "clicked"
+    timestamp_unit: str = "s"
+    timestamp_format: str = ""
+    time_zone: str = "UTC"
     split_by: str = "time"
     test_fraction: float = 0.2
     attribution_hours: float = 24.0
@@ -73,7 +97,8 @@ class PreprocessConfig:
     number_buckets: int = 10
     max_query_words: int = 32
     max_field_words: int = 64
-    num_shards: int = 8
+    max_request_items: int = 10_000
+    num_shards: int = 0
     max_rejected: float = 0.01
 
     def __post_init__(self) -> None:
@@ -88,14 +113,22 @@ class PreprocessConfig:
             raise CommandError(
                 f"test_fraction must lie between 0 and 1, got {self.test_fraction}"
             )
-        if self.split_by not in SPLIT_BY:
+        for name, choices in _CHOICES.items():
+            if (value := getattr(self, name)) not in choices:
+                raise CommandError(f"{name} must be one of {_listed(choices)}, got {value!r}")
+        try:
+            zoneinfo.ZoneInfo(self.time_zone)
+        except (ValueError, OSError):
             raise CommandError(
-                f"split_by must be one of {', '.join(SPLIT_BY)}, got {self.split_by!r}"
-            )
+                f"time_zone must be a name of the time zone database, such as Europe/Berlin, got {self.time_zone!r}"
+            ) from None
         if unknown := sorted(self.event_columns.keys() - set(EVENT_COLUMNS)):
             raise CommandError(
                 f"event_columns names {_listed(unknown)}; events have {_listed(EVENT_COLUMNS)}"
             )
+        for name, kind in self.event_names.items():
+            if kind not in KINDS:
+                raise CommandError(f"the event {name} must be one of {_listed(KINDS)}, got {kind!r}")
         for column, role in self.roles.items():
             if role not in ROLES:
                 raise CommandError(

@@ -1,41 +1,40 @@
-"""The rule that parses one event of the search log."""
+"""The event log's columns, and the rule that parses its rows: one event a row, or one shown item a row with flags."""
 
-import datetime
-import unicodedata
-from collections.abc import Mapping, Sequence
+import dataclasses
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import polars as pl
+
 from beam.accounting import Rejected, RejectedRow
-from beam.config import EVENT_COLUMNS
-from beam.parsing import id_value, text_value
-from beam.sources import Fields
-from tfrs_mmse import schema
+from beam.config import KINDS, PreprocessConfig
+from beam.parsing import Parsed, parse_batch
+from beam.sources import Batch, Fields
+from beam.values import Clock, each, flag_value, id_value, is_missing, position_value, query_value
 from tfrs_mmse.cli import CommandError
 from tfrs_mmse.schema import Level
 
-KINDS = {"impression": Level.UNCLICKED, "click": Level.CLICKED, "order": Level.ORDERED}
-
 _OPTIONAL_COLUMNS = ("position", "user_id")
-_MAX_SECONDS = (
-    1e11  # the year 5138; a larger number is milliseconds, which we do not guess at
-)
-_MAX_POSITION = 2**31
+# Deepest first: the flags of a row that tells of one shown item.
+_FLAGS = {"ordered": "order", "carted": "cart", "clicked": "click"}
+# An order or a cart event may come from another system, which knows neither request nor query.
+_FROM_ELSEWHERE = ("cart", "order")
 
 
 class Event(NamedTuple):
     """One valid event.
 
     Attributes:
-        level: The stage that the item reached by it.
-        request_id: `""` for an order whose request is not known.
+        kind: Its number in `config.KINDS`.
+        request_id: `""` for an order or a cart event whose request is not known.
         timestamp: Seconds since 1970.
-        query: As typed; `""` where an order does not say.
+        query: As typed; `""` where such an event does not say.
         item_id: The item.
         position: 0-based, -1 where it is not known.
         user_id: `""` where it is not known.
     """
 
-    level: int
+    kind: int
     request_id: str
     timestamp: float
     query: str
@@ -44,129 +43,136 @@ class Event(NamedTuple):
     user_id: str
 
 
-def event_columns(
-    rows: Sequence[Fields], mapping: Mapping[str, str], *, path: str
-) -> dict[str, str]:
-    """The log's column for each of ours, checked against the first rows of the log.
+EVENTS_SCHEMA: dict[str, type[pl.DataType]] = {
+    "kind": pl.UInt8,
+    "request_id": pl.String,
+    "timestamp": pl.Float64,
+    "query": pl.String,
+    "item_id": pl.String,
+    "position": pl.Int32,
+    "user_id": pl.String,
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EventLayout:
+    """How a log tells of events.
+
+    Attributes:
+        columns: The log's column for each of ours.
+        flags: The log's flag columns, deepest first, with the kind that each of them means; none where the column
+            `event` names the kind.
+        names: What the log calls an event -> its kind.
+        clock: How it writes moments.
+    """
+
+    columns: dict[str, str]
+    flags: dict[str, str]
+    names: dict[str, str]
+    clock: Clock
+
+    def kind(self, *values: Any) -> int:
+        """The kind that the value of `event`, or those of the flags, mean: its number in `config.KINDS`."""
+        if self.flags:
+            shown = [kind for flag, kind in zip(values, self.flags.values(), strict=True) if flag_value(flag)]
+            return KINDS.index(shown[0] if shown else "impression")
+        (value,) = values
+        if is_missing(value):
+            raise RejectedRow(Rejected.MISSING_FIELD)
+        name = self.names.get(value) if isinstance(value, str) else None
+        if name is None:
+            raise RejectedRow(Rejected.UNKNOWN_EVENT)
+        return KINDS.index(name)
+
+    def kind_columns(self) -> tuple[str, ...]:
+        return tuple(self.flags) or (self.columns["event"],)
+
+
+def event_layout(rows: Sequence[Fields], config: PreprocessConfig, *, path: str) -> EventLayout:
+    """Learns from the first rows of the log how it tells of events.
 
     Raises:
         CommandError: a required column, or one that the config names, is not there.
     """
     present = list(dict.fromkeys(column for row in rows for column in row))
-    columns = {name: mapping.get(name, name) for name in EVENT_COLUMNS}
-    for name, column in columns.items():
-        if column not in present and (name in mapping or name not in _OPTIONAL_COLUMNS):
+    mapping = config.event_columns
+    ours = ("event", "request_id", "timestamp", "query", "item_id", "position", "user_id")
+    columns = {name: mapping.get(name, name) for name in ours}
+    flags = {mapping.get(name, name): kind for name, kind in _FLAGS.items()}
+    flags = {column: kind for column, kind in flags.items() if column in present}
+    is_wide = bool(flags) and columns["event"] not in present
+    wanted = [*columns, *(name for name in _FLAGS if name in mapping)]
+    for name in wanted:
+        column = mapping.get(name, name)
+        optional = name in _OPTIONAL_COLUMNS or (is_wide and name == "event")
+        if column not in present and (name in mapping or not optional):
             raise CommandError(
                 f"expected the column {column} in {path}, which has {', '.join(map(str, present))}; "
                 f'name the column that holds it in --config: {{"event_columns": {{"{name}": "..."}}}}'
             )
-    return columns
+    names = {kind: kind for kind in KINDS} | config.event_names
+    clock = Clock(config.timestamp_unit, config.time_zone, config.timestamp_format)
+    return EventLayout(columns=columns, flags=flags if is_wide else {}, names=names, clock=clock)
 
 
-def parse_event(fields: Fields, columns: Mapping[str, str]) -> Event:
+def levels(config: PreprocessConfig) -> pl.Series:
+    """The level of each kind, by its number; `RANDOM` for what is ignored."""
+    by_kind = {
+        "ignore": Level.RANDOM,
+        "impression": Level.UNCLICKED,
+        "click": Level.CLICKED,
+        "cart": Level[config.cart_level.upper()],
+        "order": Level.ORDERED,
+    }
+    return pl.Series([int(by_kind[kind]) for kind in KINDS], dtype=pl.UInt8)
+
+
+def parse_event(fields: Fields, layout: EventLayout) -> Event:
     """Checks one row of the event log and gives its values their types.
 
     Args:
         fields: The row's values by column.
-        columns: The log's column for each of ours.
+        layout: How the log tells of events.
 
     Raises:
         RejectedRow: with the first thing that is wrong.
     """
-    kind = fields.get(columns["event"])
-    if kind is None or kind == "":
-        raise RejectedRow(Rejected.MISSING_FIELD)
-    level = KINDS.get(kind) if isinstance(kind, str) else None
-    if level is None:
-        raise RejectedRow(Rejected.UNKNOWN_EVENT)
+    columns = layout.columns
+    kind = layout.kind(*(fields.get(column) for column in layout.kind_columns()))
     request_id = id_value(fields.get(columns["request_id"]), Rejected.BAD_REQUEST_ID)
     item_id = id_value(fields.get(columns["item_id"]), Rejected.BAD_ITEM_ID)
-    query = _query(fields.get(columns["query"]))
-    is_order = level is Level.ORDERED
-    if not item_id or not (is_order or (request_id and query)):
+    query = query_value(fields.get(columns["query"]))
+    if not item_id or not (KINDS[kind] in _FROM_ELSEWHERE or (request_id and query)):
         raise RejectedRow(Rejected.MISSING_FIELD)
     return Event(
-        level=int(level),
+        kind=kind,
         request_id=request_id,
-        timestamp=_timestamp(fields.get(columns["timestamp"])),
+        timestamp=layout.clock.seconds(fields.get(columns["timestamp"])),
         query=query,
         item_id=item_id,
-        position=_position(fields.get(columns["position"])),
+        position=position_value(fields.get(columns["position"])),
         user_id=id_value(fields.get(columns["user_id"]), Rejected.BAD_USER_ID),
     )
 
 
-def _query(value: Any) -> str:
-    """`""` where it is missing; otherwise a query that `text.check_queries` takes."""
-    if isinstance(value, list | tuple | bool):
-        raise RejectedRow(Rejected.BAD_QUERY)
-    query = text_value(value, Rejected.BAD_QUERY)
-    if not query:
-        return ""
-    if (
-        len(query) > schema.MAX_QUERY_BYTES
-        or len(query.encode("utf-8")) > schema.MAX_QUERY_BYTES
-    ):
-        raise RejectedRow(Rejected.QUERY_TOO_LONG)
-    if not has_word(query):
-        raise RejectedRow(Rejected.EMPTY_QUERY)
-    return query
-
-
-def has_word(query: str) -> bool:
-    """Whether there is a letter or a digit, of any script, in it."""
-    return any(unicodedata.category(c)[0] in "LN" for c in query)
-
-
-def _timestamp(value: Any) -> float:
-    """Seconds since 1970 from a number, a numeric string, ISO 8601 or a datetime; without a zone it is UTC."""
-    match value:
-        case None | "":
-            raise RejectedRow(Rejected.MISSING_FIELD)
-        case bool():
-            raise RejectedRow(Rejected.BAD_TIMESTAMP)
-        case int() | float():
-            return _plausible(value)
-        case str():
-            try:
-                return _plausible(float(value))
-            except ValueError:
-                pass
-            try:
-                return _seconds(datetime.datetime.fromisoformat(value.strip()))
-            except (ValueError, OverflowError):
-                raise RejectedRow(Rejected.BAD_TIMESTAMP) from None
-        case datetime.datetime():
-            return _seconds(value)
-    raise RejectedRow(Rejected.BAD_TIMESTAMP)
-
-
-def _seconds(moment: datetime.datetime) -> float:
-    aware = moment if moment.tzinfo else moment.replace(tzinfo=datetime.UTC)
-    return _plausible(aware.timestamp())
-
-
-def _plausible(seconds: float) -> float:
-    if not 0 <= seconds < _MAX_SECONDS:
-        raise RejectedRow(Rejected.BAD_TIMESTAMP)
-    return float(seconds)
-
-
-def _position(value: Any) -> int:
-    if value is None or value == "":
-        return -1
-    try:
-        number = (
-            float(value)
-            if isinstance(value, int | float | str) and not isinstance(value, bool)
-            else -1.0
-        )
-    except (ValueError, OverflowError):
-        number = -1.0
-    if number != number and isinstance(
-        value, float
-    ):  # a missing value in Parquet written by pandas
-        return -1
-    if not (0 <= number < _MAX_POSITION and number.is_integer()):
-        raise RejectedRow(Rejected.BAD_POSITION)
-    return int(number)
+def parse_events(batch: Batch, layout: EventLayout) -> Parsed:
+    """`parse_event` for a whole batch: a table of `EVENTS_SCHEMA` and what is rejected."""
+    columns, rows = layout.columns, batch.rows
+    kinds = [rows.column(column) for column in layout.kind_columns()]
+    rules = {
+        "request_id": lambda value: id_value(value, Rejected.BAD_REQUEST_ID),
+        "timestamp": layout.clock.seconds,
+        "query": query_value,
+        "item_id": lambda value: id_value(value, Rejected.BAD_ITEM_ID),
+        "position": position_value,
+        "user_id": lambda value: id_value(value, Rejected.BAD_USER_ID),
+    }
+    values = {name: each(rule, rows.column(columns[name])) for name, rule in rules.items()}
+    values["kind"] = each(lambda row: layout.kind(*row), zip(*kinds, strict=True))
+    from_elsewhere = pl.col("kind").is_in([KINDS.index(kind) for kind in _FROM_ELSEWHERE])
+    is_good = (pl.col("item_id") != "") & (
+        from_elsewhere | ((pl.col("request_id") != "") & (pl.col("query") != ""))
+    )
+    return parse_batch(
+        batch, values, EVENTS_SCHEMA, is_good, lambda fields: parse_event(fields, layout)
+    )

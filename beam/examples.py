@@ -1,182 +1,117 @@
 """Encodes requests and items as `tf.train.Example`; the layout is in `tfrs_mmse.schema`."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-import apache_beam as beam
 import numpy as np
+import polars as pl
 import tensorflow as tf
-from apache_beam.typehints import no_annotations
 
-from beam.accounting import EVENTS, ITEMS, USED, count
-from beam.featurize import BATCH, IDS, EncodedItem, FeaturizingFn, split_fields
-from beam.join import PlacedItem
-from beam.requests import Request, Slot
-from beam.shards import KeyedRecord, shard_key
-from beam.vocabulary import Vocabulary
-from tfrs_mmse import schema
+from beam.featurize import ids_column, lengths_column
+from beam.items import text_column
+from tfrs_mmse import features, schema
 from tfrs_mmse.schema import GrainKind, Level
 
-
-class EncodeItemRecords(beam.PTransform):
-    """Makes the record of each item. Counter: `items/used`."""
-
-    def __init__(self, spec: schema.FeatureSpec, num_shards: int) -> None:
-        super().__init__()
-        self._spec, self._num_shards = spec, num_shards
-
-    def expand(
-        self, items: beam.PCollection[tuple[str, float, EncodedItem]]
-    ) -> beam.PCollection[KeyedRecord]:
-        return items | beam.Map(
-            _item_record, self._spec, self._num_shards
-        ).with_output_types(KeyedRecord)
+_REQUESTS = 1024  # encoded at once
 
 
-def _item_record(
-    element: tuple[str, float, EncodedItem], spec: schema.FeatureSpec, num_shards: int
-) -> KeyedRecord:
-    item_id, log_probability, item = element
-    slot = Slot(item_id, Level.RANDOM, -1, 1)
-    example = tf.train.Example()
-    _add_items(example, spec, [slot], [PlacedItem(0, item.ids, log_probability)])
-    _add_strings(example, schema.TITLE, [item.title])
-    _add_strings(example, schema.TEXT, [item.text])
-    count(ITEMS, USED)
-    shard, order = shard_key(item_id, num_shards)
-    return shard, (order, example.SerializeToString(deterministic=True))
+def encode_items(items: pl.DataFrame, spec: schema.FeatureSpec) -> Iterator[bytes]:
+    """The record of each item, in the order of the rows.
 
-
-class EncodeRequests(beam.PTransform):
-    """Makes the record of each request from it and its items: gives `(split, keyed record)`.
-
-    Counters: `events/used`, `<split>/requests`, `<split>/<level>`.
+    Args:
+        items: A table of encoded items with their texts.
+        spec: The feature spec.
     """
-
-    def __init__(self, spec: schema.FeatureSpec, num_shards: int) -> None:
-        super().__init__()
-        self._spec, self._num_shards = spec, num_shards
-
-    @no_annotations
-    def expand(
-        self,
-        inputs: tuple[
-            beam.PCollection[Request],
-            beam.PCollection[tuple[str, PlacedItem]],
-            beam.PCollection[Vocabulary],
-        ],
-    ) -> beam.PCollection[tuple[str, KeyedRecord]]:
-        requests, placed, vocabularies = inputs
-        keyed = requests | "KeyByRequest" >> beam.Map(_key_request).with_output_types(
-            tuple[str, Any]
-        )
-        placed = placed | "AnyValue" >> beam.Map(_any).with_output_types(
-            tuple[str, Any]
-        )
-        return (
-            (keyed, placed)
-            | "Together" >> beam.Flatten()
-            | "GroupByRequest" >> beam.GroupByKey()
-            | "InOrder" >> beam.Map(_in_order)
-            | "Batch" >> beam.BatchElements(min_batch_size=BATCH, max_batch_size=BATCH)
-            | "Encode"
-            >> beam.ParDo(
-                _EncodeRequestsFn(self._spec, self._num_shards),
-                beam.pvalue.AsDict(vocabularies),
-            )
-        )
-
-
-def _any(element: Any) -> Any:
-    return element
-
-
-def _key_request(request: Request) -> tuple[str, Request]:
-    return request.request_id, request
-
-
-def _in_order(element: tuple[str, Iterable[Any]]) -> tuple[Request, list[PlacedItem]]:
-    """A request with its items in the order of its slots."""
-    values = list(element[1])
-    placed = sorted(
-        (value for value in values if isinstance(value, PlacedItem)), key=_slot_index
+    slots = items.with_columns(level=pl.lit(int(Level.RANDOM)), position=pl.lit(-1))
+    texts = pl.concat_list(
+        [pl.when(pl.col(column) != "").then(pl.col(column)) for column in map(text_column, spec.text_fields)]
     )
-    (request,) = (value for value in values if isinstance(value, Request))
-    if [item.slot_index for item in placed] != list(range(len(request.slots))):
-        raise ValueError(
-            f"request {element[0]!r} did not get each of its items exactly once"
-        )
-    return request, placed
-
-
-def _slot_index(item: PlacedItem) -> int:
-    return item.slot_index
-
-
-class _EncodeRequestsFn(FeaturizingFn):
-    def __init__(self, spec: schema.FeatureSpec, num_shards: int) -> None:
-        super().__init__(spec)
-        self._num_shards = num_shards
-
-    def process(
-        self,
-        batch: list[tuple[Request, list[PlacedItem]]],
-        vocabularies: Mapping[str, Sequence[str]],
-    ) -> Iterator[tuple[str, KeyedRecord]]:
-        queries = tf.constant([request.query for request, _ in batch])
-        ids = {
-            grain: rows.to_list()
-            for grain, rows in self.featurizer(vocabularies).query(queries).items()
-        }
-        for n, (request, items) in enumerate(batch):
+    texts = items.select(texts.list.drop_nulls().list.join("\n"))[:, 0].to_list()
+    titles = items[text_column(spec.text_fields[0])].to_list()
+    for start in range(0, items.height, _REQUESTS):
+        columns = _SlotColumns(slots[start : start + _REQUESTS], spec)
+        for n in range(min(_REQUESTS, items.height - start)):
             example = tf.train.Example()
-            _add_strings(example, schema.QUERY, [request.query])
-            _add_strings(example, schema.QUERY_POSITIVES, request.positives)
-            for grain in self._spec.text_grains:
-                _add_ints(example, schema.query_feature(grain.name), ids[grain.name][n])
-            _add_items(example, self._spec, request.slots, items)
-            _count_used(request)
-            shard, order = shard_key(request.request_id, self._num_shards)
-            yield (
-                request.split,
-                (shard, (order, example.SerializeToString(deterministic=True))),
-            )
+            columns.add(example, n, n + 1)
+            _add_strings(example, schema.TITLE, [titles[start + n]])
+            _add_strings(example, schema.TEXT, [texts[start + n]])
+            yield example.SerializeToString(deterministic=True)
 
 
-def _count_used(request: Request) -> None:
-    count(request.split, "requests")
-    for slot in request.slots:
-        count(EVENTS, USED, slot.num_rows)
-        count(request.split, Level(slot.level).name.lower())
-
-
-def _add_items(
-    example: tf.train.Example,
+def encode_requests(
+    requests: pl.DataFrame,
+    slots: pl.DataFrame,
     spec: schema.FeatureSpec,
-    slots: Sequence[Slot],
-    items: Sequence[PlacedItem],
-) -> None:
-    _add_strings(example, schema.ITEM_ID, [slot.item_id for slot in slots])
-    _add_ints(example, schema.LEVEL, [slot.level for slot in slots])
-    _add_ints(example, schema.POSITION, [slot.position for slot in slots])
-    probabilities = example.features.feature[schema.LOG_PROBABILITY].float_list
-    probabilities.value.extend([item.log_probability for item in items])
-    for n, grain in enumerate(spec.grains):
-        encoded = [item.ids[n] for item in items]
-        if grain.kind is GrainKind.TEXT:
-            for of_item in encoded:
-                lengths, ids = split_fields(of_item, len(spec.text_fields))
-                _add_ints(example, schema.item_lengths(grain.name), lengths.tolist())
-                _add_ints(example, schema.item_feature(grain.name), ids.tolist())
-        else:
-            ids = np.frombuffer(b"".join(encoded), IDS)
-            _add_ints(example, schema.item_feature(grain.name), ids.tolist())
+    featurizer: features.Featurizer,
+) -> Iterator[bytes]:
+    """The record of each request, in the order of the rows.
+
+    Args:
+        requests: One row a request: `query` (folded), `positives` (a list of ids) and `num_slots`.
+        slots: The slots of all requests in the same order, with the features of their items.
+        spec: The feature spec.
+        featurizer: Built from the vocabularies.
+    """
+    ends = requests["num_slots"].cum_sum().to_list()
+    for start in range(0, requests.height, _REQUESTS):
+        batch = requests[start : start + _REQUESTS]
+        first = ends[start - 1] if start else 0
+        columns = _SlotColumns(slots[first : ends[start + batch.height - 1]], spec)
+        queries = batch["query"].to_list()
+        ids = {grain: rows.to_list() for grain, rows in featurizer.query(tf.constant(queries)).items()}
+        begin = first
+        for n, positives in enumerate(batch["positives"].to_list()):
+            example = tf.train.Example()
+            _add_strings(example, schema.QUERY, [queries[n]])
+            _add_strings(example, schema.QUERY_POSITIVES, positives)
+            for grain in spec.text_grains:
+                _add_ints(example, schema.query_feature(grain.name), ids[grain.name][n])
+            columns.add(example, begin - first, ends[start + n] - first)
+            begin = ends[start + n]
+            yield example.SerializeToString(deterministic=True)
+
+
+class _SlotColumns:
+    """Every feature of some slots as one flat list, with the place where each slot's values end."""
+
+    def __init__(self, slots: pl.DataFrame, spec: schema.FeatureSpec) -> None:
+        """Args:
+        slots: `item_id`, `level`, `position` and the columns of `featurize.features_schema`.
+        spec: The feature spec.
+        """
+        one_each = np.ones(slots.height, np.int64)
+        self._item_ids = [item_id.encode("utf-8") for item_id in slots["item_id"].to_list()]
+        self._log_probabilities = slots["log_probability"].to_list()
+        self._ints: list[tuple[str, Sequence[Any], list[int]]] = []
+        for name, column in ((schema.LEVEL, "level"), (schema.POSITION, "position")):
+            self._add_column(name, slots[column], one_each)
+        for grain in spec.grains:
+            ids = slots[ids_column(grain.name)]
+            if grain.kind is not GrainKind.TEXT:
+                self._add_column(schema.item_feature(grain.name), ids, one_each)
+                continue
+            lengths = slots[lengths_column(grain.name)]
+            for name, lists in (
+                (schema.item_lengths(grain.name), lengths),
+                (schema.item_feature(grain.name), ids),
+            ):
+                self._add_column(name, lists.explode(empty_as_null=False), lists.list.len().to_numpy())
+
+    def _add_column(self, name: str, flat: pl.Series, lengths: np.ndarray) -> None:
+        ends = [0, *np.cumsum(lengths, dtype=np.int64).tolist()]
+        self._ints.append((name, flat.to_list(), ends))
+
+    def add(self, example: tf.train.Example, begin: int, end: int) -> None:
+        """Adds slots `begin` to `end` to an example."""
+        feature = example.features.feature
+        feature[schema.ITEM_ID].bytes_list.value.extend(self._item_ids[begin:end])
+        feature[schema.LOG_PROBABILITY].float_list.value.extend(self._log_probabilities[begin:end])
+        for name, flat, ends in self._ints:
+            feature[name].int64_list.value.extend(flat[ends[begin] : ends[end]])
 
 
 def _add_strings(example: tf.train.Example, name: str, values: Iterable[str]) -> None:
-    example.features.feature[name].bytes_list.value.extend(
-        [value.encode("utf-8") for value in values]
-    )
+    example.features.feature[name].bytes_list.value.extend([value.encode("utf-8") for value in values])
 
 
 def _add_ints(example: tf.train.Example, name: str, values: Iterable[int]) -> None:

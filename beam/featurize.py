@@ -1,120 +1,82 @@
-"""Looks up the ids of items and queries, in batches, in the worker."""
+"""Looks up the ids of items, in batches, in the worker."""
 
-import itertools
-from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Mapping
 
-import apache_beam as beam
 import numpy as np
+import polars as pl
+import pyarrow as pa
 import tensorflow as tf
-from apache_beam.typehints import no_annotations
 
-from beam.items import Item
-from beam.vocabulary import Vocabulary
+from beam.items import attribute_column, text_column
 from tfrs_mmse import features, schema
 from tfrs_mmse.schema import GrainKind
 
-BATCH = 512  # rows looked up at once
-# How ids travel between workers: they are indices into a vocabulary, and there are many.
-IDS = np.dtype("<i4")
+_BATCH = 4096
 
 
-class EncodedItem(NamedTuple):
-    """An item as its records hold it.
+def ids_column(grain: str) -> str:
+    """Ids of an item, field by field, one after the other (text: a list), or its one id (attribute)."""
+    return f"ids:{grain}"
 
-    Attributes:
-        title: As the catalogue has it.
-        text: Every text field that is filled, joined by newlines.
-        ids: For each grain the item's ids, as the bytes of an array of `IDS`; those of a text grain start with the
-            number of ids of each text field.
+
+def lengths_column(grain: str) -> str:
+    """How many of a text grain's ids belong to each text field: a list of as many."""
+    return f"lengths:{grain}"
+
+
+def features_schema(spec: schema.FeatureSpec) -> dict[str, pl.DataType | type[pl.DataType]]:
+    """The columns of a table of encoded items."""
+    columns: dict[str, pl.DataType | type[pl.DataType]] = {"item_id": pl.String, "log_probability": pl.Float32}
+    for grain in spec.grains:
+        if grain.kind is GrainKind.TEXT:
+            columns |= {ids_column(grain.name): pl.List(pl.Int32), lengths_column(grain.name): pl.List(pl.Int32)}
+        else:
+            columns[ids_column(grain.name)] = pl.Int32
+    return columns
+
+
+def encode_items(items: pl.DataFrame, spec: schema.FeatureSpec, featurizer: features.Featurizer) -> pl.DataFrame:
+    """Adds the ids of every grain to a table of items.
+
+    Args:
+        items: A table of `ItemLayout.table_schema`.
+        spec: The feature spec.
+        featurizer: Built from the vocabularies.
     """
-
-    title: str
-    text: str
-    ids: tuple[bytes, ...]
-
-
-class EncodeItems(beam.PTransform):
-    """Looks up the ids of every item, once, in batches: gives `(item_id, EncodedItem)`."""
-
-    def __init__(self, spec: schema.FeatureSpec) -> None:
-        super().__init__()
-        self._spec = spec
-
-    @no_annotations
-    def expand(
-        self, inputs: tuple[beam.PCollection[Item], beam.PCollection[Vocabulary]]
-    ) -> beam.PCollection[tuple[str, EncodedItem]]:
-        items, vocabularies = inputs
-        return (
-            items
-            | "Batch" >> beam.BatchElements(min_batch_size=BATCH, max_batch_size=BATCH)
-            | "LookUp"
-            >> beam.ParDo(_EncodeItemsFn(self._spec), beam.pvalue.AsDict(vocabularies))
-        )
+    encoded = [
+        _encode(items[start : start + _BATCH], spec, featurizer)
+        for start in range(0, max(items.height, 1), _BATCH)
+    ]
+    return pl.concat(encoded)
 
 
-class FeaturizingFn(beam.DoFn):
-    """Builds its lookup tables in the worker, from the vocabularies that come as a side input."""
-
-    def __init__(self, spec: schema.FeatureSpec) -> None:
-        super().__init__()
-        self._spec = spec
-        self._featurizer: features.Featurizer | None = None
-
-    def featurizer(
-        self, vocabularies: Mapping[str, Sequence[str]]
-    ) -> features.Featurizer:
-        if self._featurizer is None:
-            entries = {
-                grain.name: vocabularies.get(grain.name, ())
-                for grain in self._spec.grains
-            }
-            self._featurizer = features.Featurizer(self._spec, entries)
-        return self._featurizer
+def _encode(items: pl.DataFrame, spec: schema.FeatureSpec, featurizer: features.Featurizer) -> pl.DataFrame:
+    ids = featurizer.items(_fields(items, spec))
+    columns = []
+    for grain in spec.grains:
+        of_grain = ids[grain.name]
+        name = ids_column(grain.name)
+        if isinstance(of_grain, tf.RaggedTensor):  # [B, F, (ids)]
+            lengths = of_grain.values.row_lengths().numpy().reshape(items.height, len(spec.text_fields))
+            columns.append(_lists(name, of_grain.flat_values.numpy(), lengths.sum(axis=1)))
+            num_fields = np.full(items.height, len(spec.text_fields))
+            columns.append(_lists(lengths_column(grain.name), lengths.reshape(-1), num_fields))
+        else:
+            columns.append(pl.Series(name, of_grain.numpy().astype(np.int32)))
+    return items.with_columns(columns)
 
 
-class _EncodeItemsFn(FeaturizingFn):
-    def process(
-        self, items: list[Item], vocabularies: Mapping[str, Sequence[str]]
-    ) -> Iterator[tuple[str, EncodedItem]]:
-        spec = self._spec
-        ids = self.featurizer(vocabularies).items(item_fields(items, spec))
-        columns = [_rows_as_bytes(ids[grain.name]) for grain in spec.grains]
-        for item, row in zip(items, zip(*columns, strict=True), strict=True):
-            text = "\n".join(part for part in item.texts if part)
-            yield item.item_id, EncodedItem(item.texts[0], text, row)
-
-
-def item_fields(
-    items: Sequence[Item], spec: schema.FeatureSpec
-) -> dict[str, tf.Tensor]:
+def _fields(items: pl.DataFrame, spec: schema.FeatureSpec) -> Mapping[str, tf.Tensor]:
     """The raw fields of items as `features.Featurizer.items` takes them: [B] tensors by name."""
-    fields = {
-        name: tf.constant([item.texts[n] for item in items])
-        for n, name in enumerate(spec.text_fields)
-    }
-    for n, grain in enumerate(spec.attribute_grains):
+    fields = {name: tf.constant(items[text_column(name)].to_list(), tf.string) for name in spec.text_fields}
+    for grain in spec.attribute_grains:
         dtype = tf.float32 if grain.kind is GrainKind.NUMBER else tf.string
-        fields[grain.name] = tf.constant([item.attributes[n] for item in items], dtype)
+        fields[grain.name] = tf.constant(items[attribute_column(grain.name)].to_list(), dtype)
     return fields
 
 
-def _rows_as_bytes(ids: tf.Tensor | tf.RaggedTensor) -> list[bytes]:
-    if not isinstance(ids, tf.RaggedTensor):
-        return [row.tobytes() for row in ids.numpy().astype(IDS)]
-    flat = ids.flat_values.numpy().astype(IDS)
-    lengths = ids.row_lengths(axis=2).to_tensor().numpy().astype(IDS)  # [B, F]
-    ends = np.cumsum(lengths.sum(axis=1), dtype=np.int64)
-    return [
-        of_fields.tobytes() + flat[start:end].tobytes()
-        for of_fields, (start, end) in zip(
-            lengths, itertools.pairwise([0, *ends]), strict=True
-        )
-    ]
-
-
-def split_fields(encoded: bytes, num_fields: int) -> tuple[np.ndarray, np.ndarray]:
-    """The number of ids of each text field, and the ids, of one item's text grain in `EncodedItem.ids`."""
-    numbers = np.frombuffer(encoded, IDS)
-    return numbers[:num_fields], numbers[num_fields:]
+def _lists(name: str, values: np.ndarray, lengths: np.ndarray) -> pl.Series:
+    """A column of lists from their values, one list after the other, and their lengths."""
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    arrow = pa.LargeListArray.from_arrays(offsets, values.astype(np.int32))
+    return pl.Series(name, pl.from_arrow(arrow), pl.List(pl.Int32))

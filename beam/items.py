@@ -1,14 +1,15 @@
 """The catalogue's columns, and the rule that parses one of its rows."""
 
 import dataclasses
-import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+
+import polars as pl
 
 from beam.accounting import Rejected, RejectedRow
 from beam.config import PreprocessConfig
-from beam.parsing import id_value, text_value
-from beam.sources import Fields
+from beam.parsing import Parsed, parse_batch
+from beam.sources import Batch, Fields
+from beam.values import Clock, each, id_value, is_missing, number_value, text_value
 from tfrs_mmse import schema
 from tfrs_mmse.cli import CommandError
 from tfrs_mmse.schema import GrainKind
@@ -37,7 +38,7 @@ _TAKEN = {
     for f in (schema.LEVEL, schema.POSITION, schema.LOG_PROBABILITY, schema.TITLE)
 }
 _TAKEN |= {schema.TEXT.removeprefix("item/"), *schema.TEXT_GRAINS}
-_MAX_FLOAT32 = 3.4e38
+UPDATED_AT = "updated_at"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -45,16 +46,30 @@ class ItemLayout:
     """Which columns of the catalogue are used, and for what; all names but those in `columns` are ours.
 
     Attributes:
-        columns: Our name -> the catalogue's column.
+        columns: Our name -> the catalogue's column; `updated_at` only where the catalogue has it.
         text_fields: `title`, the categorical columns, the text columns; each kind in the catalogue's order.
         attributes: Categorical and number columns with their kind, in the catalogue's order.
         unused: The catalogue's columns that nobody gave a role.
+        clock: How it writes moments.
     """
 
     columns: dict[str, str]
     text_fields: tuple[str, ...]
     attributes: tuple[tuple[str, GrainKind], ...]
     unused: tuple[str, ...]
+    clock: Clock = Clock()
+
+    def table_schema(self) -> dict[str, type[pl.DataType]]:
+        """The columns of a table of items, all named as here: `item_id`, `updated_at`, `text:F` and `attribute:A`.
+
+        A text is `""` where it is missing, and so is a categorical attribute; a number is NaN.
+        """
+        texts = {text_column(name): pl.String for name in self.text_fields}
+        attributes = {
+            attribute_column(name): pl.Float64 if kind is GrainKind.NUMBER else pl.String
+            for name, kind in self.attributes
+        }
+        return {"item_id": pl.String, UPDATED_AT: pl.Float64, **texts, **attributes}
 
     def feature_spec(self, config: PreprocessConfig) -> schema.FeatureSpec:
         """The feature spec, with sizes of 0: the vocabularies are not known yet."""
@@ -73,18 +88,12 @@ class ItemLayout:
         )
 
 
-class Item(NamedTuple):
-    """One item of the catalogue.
+def text_column(field: str) -> str:
+    return f"text:{field}"
 
-    Attributes:
-        item_id: Its id.
-        texts: One for each of the layout's text fields, `""` where it is missing; the title is first.
-        attributes: One for each of the layout's attributes: a string (`""` missing) or a float (NaN missing).
-    """
 
-    item_id: str
-    texts: tuple[str, ...]
-    attributes: tuple[str | float, ...]
+def attribute_column(name: str) -> str:
+    return f"attribute:{name}"
 
 
 def item_layout(
@@ -127,6 +136,9 @@ def item_layout(
         roles[name] = config.roles.get(name) or (
             _ROLES.get(name) if is_filled else None
         )
+    moment = names.get(UPDATED_AT)
+    if not roles.get(UPDATED_AT):
+        roles.pop(UPDATED_AT, None)
     del roles["item_id"]
     roles["title"] = "text"
     used = [name for name, role in roles.items() if role not in (None, "ignore")]
@@ -136,7 +148,8 @@ def item_layout(
     categories = [name for name in used if roles[name] == GrainKind.CATEGORICAL]
     texts = [name for name in used if roles[name] == "text" and name != "title"]
     return ItemLayout(
-        columns={name: names[name] for name in ("item_id", *used)},
+        columns={name: names[name] for name in ("item_id", *used)}
+        | ({UPDATED_AT: moment} if moment is not None else {}),
         text_fields=("title", *categories, *texts),
         attributes=tuple(
             (name, GrainKind(str(roles[name])))
@@ -144,6 +157,7 @@ def item_layout(
             if roles[name] != "text"
         ),
         unused=tuple(str(names[name]) for name, role in roles.items() if role is None),
+        clock=Clock(config.timestamp_unit, config.time_zone, config.timestamp_format),
     )
 
 
@@ -161,8 +175,11 @@ def _check_name(name: str, *, is_attribute: bool) -> None:
         )
 
 
-def parse_item(fields: Fields, layout: ItemLayout) -> Item:
+def parse_item(fields: Fields, layout: ItemLayout) -> tuple[str | float, ...]:
     """Checks one row of the catalogue and gives its values their types.
+
+    Returns:
+        Its values in the order of `ItemLayout.table_schema`.
 
     Raises:
         RejectedRow: with the first thing that is wrong.
@@ -171,31 +188,39 @@ def parse_item(fields: Fields, layout: ItemLayout) -> Item:
     item_id = id_value(fields.get(columns["item_id"]), Rejected.BAD_ITEM_ID)
     if not item_id:
         raise RejectedRow(Rejected.MISSING_FIELD)
-    texts = tuple(
-        text_value(fields.get(columns[name]), Rejected.BAD_TEXT)
-        for name in layout.text_fields
-    )
+    texts = [_text(fields.get(columns[name])) for name in layout.text_fields]
     if not texts[0] or texts[0].isspace():
         raise RejectedRow(Rejected.EMPTY_TITLE)
-    attributes = tuple(
-        _number(fields.get(columns[name]))
-        if kind is GrainKind.NUMBER
-        else text_value(fields.get(columns[name]), Rejected.BAD_TEXT)
+    attributes = [
+        number_value(fields.get(columns[name])) if kind is GrainKind.NUMBER else _text(fields.get(columns[name]))
         for name, kind in layout.attributes
-    )
-    return Item(item_id, texts, attributes)
+    ]
+    moment = fields.get(columns[UPDATED_AT]) if UPDATED_AT in columns else None
+    updated_at = _updated_at(moment, layout.clock)
+    return item_id, updated_at, *texts, *attributes
 
 
-def _number(value: Any) -> float:
-    """NaN where it is missing."""
-    if value is None or value == "":
-        return math.nan
-    if isinstance(value, bool | list | tuple | dict):
-        raise RejectedRow(Rejected.BAD_NUMBER)
-    try:
-        number = float(value)
-    except (TypeError, ValueError, OverflowError):
-        raise RejectedRow(Rejected.BAD_NUMBER) from None
-    if abs(number) > _MAX_FLOAT32:
-        raise RejectedRow(Rejected.BAD_NUMBER)
-    return number
+def parse_items(batch: Batch, layout: ItemLayout) -> Parsed:
+    """`parse_item` for a whole batch: a table of `ItemLayout.table_schema` and what is rejected."""
+    columns, column = layout.columns, batch.rows.column
+    moments = column(columns[UPDATED_AT]) if UPDATED_AT in columns else [None] * len(batch.lines)
+    values = {
+        "item_id": each(lambda value: id_value(value, Rejected.BAD_ITEM_ID), column(columns["item_id"])),
+        UPDATED_AT: each(lambda value: _updated_at(value, layout.clock), moments),
+    }
+    for name in layout.text_fields:
+        values[text_column(name)] = each(_text, column(columns[name]))
+    for name, kind in layout.attributes:
+        rule = number_value if kind is GrainKind.NUMBER else _text
+        values[attribute_column(name)] = each(rule, column(columns[name]))
+    title = pl.col(text_column(layout.text_fields[0]))
+    is_good = (pl.col("item_id") != "") & title.str.contains(r"[\p{L}\p{N}\p{P}\p{S}]")
+    return parse_batch(batch, values, layout.table_schema(), is_good, lambda fields: parse_item(fields, layout))
+
+
+def _text(value: object) -> str:
+    return text_value(value, Rejected.BAD_TEXT)
+
+
+def _updated_at(value: object, clock: Clock) -> float:
+    return 0.0 if is_missing(value) else clock.seconds(value)

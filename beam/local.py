@@ -1,16 +1,22 @@
 """How a pipeline is run: quietly on this machine unless a runner is named, with our own errors as one sentence."""
 
 import logging
+import os
 import re
 from collections.abc import Sequence
 
 import apache_beam as beam
-from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
+from apache_beam.options.pipeline_options import (
+    DirectOptions,
+    PipelineOptions,
+    StandardOptions,
+)
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.runners.runner import PipelineResult
 
 from tfrs_mmse.cli import CommandError
 
+_SMALL_BYTES = 64 << 20  # less is done sooner than other processes have started
 _LOCAL_RUNNERS = (None, "direct", "directrunner")
 # Beam wraps what a worker raises: in the message here, as a printed traceback when it comes from another machine.
 _WRAPPED = re.compile(
@@ -30,15 +36,27 @@ def unknown_flags(flags: Sequence[str]) -> list[str]:
     return unknown
 
 
-def make_pipeline(flags: Sequence[str]) -> beam.Pipeline:
+def make_pipeline(flags: Sequence[str], *, num_bytes: int = 0) -> beam.Pipeline:
     """A pipeline with Beam's options.
 
     Beam's own local default would first look for the Prism runner, which is a download; the one here comes with Beam.
+    It works in one process, so for more than a little input, and where the flags do not say otherwise, it is told to
+    use a process for each core.
+
+    Args:
+        flags: Pipeline options, as on the command line.
+        num_bytes: About how large the input is.
     """
     options = PipelineOptions(list(flags))
     runner = options.view_as(StandardOptions).runner
-    is_local = runner is None or runner.lower() in _LOCAL_RUNNERS
-    return beam.Pipeline(runner=FnApiRunner() if is_local else None, options=options)
+    if runner is not None and runner.lower() not in _LOCAL_RUNNERS:
+        return beam.Pipeline(options=options)
+    direct = options.view_as(DirectOptions)
+    if not any(flag.startswith("--direct") for flag in flags):
+        cores = len(os.sched_getaffinity(0)) if num_bytes > _SMALL_BYTES else 1
+        direct.direct_num_workers = cores
+        direct.direct_running_mode = "multi_processing" if cores > 1 else "in_memory"
+    return beam.Pipeline(runner=FnApiRunner(), options=options)
 
 
 def run(pipeline: beam.Pipeline) -> PipelineResult:

@@ -1,8 +1,13 @@
-"""The directory that preprocessing writes: what may stand in it, and its manifest, which is written last."""
+"""The directory that preprocessing writes: what may stand in it, and how it comes to hold a whole run or none.
+
+Everything is written into a folder inside it first. Once the run is seen to be good, what an older run left goes, its
+manifest first, and the new files take their places, the manifest last. So a directory with a manifest is whole.
+"""
 
 import re
+import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,45 +17,79 @@ from apache_beam.io.filesystems import FileSystems
 from beam.accounting import ITEMS, SOURCES, USED
 from beam.config import PreprocessConfig
 from beam.items import ItemLayout
-from beam.shards import write_text
+from beam.shards import PART, write_text
 from tfrs_mmse import schema
 from tfrs_mmse.cli import CommandError, say
 from tfrs_mmse.schema import GrainKind, Level
 
 _STREAMS = "|".join((schema.ITEMS, *schema.SPLITS))
 _SHARD = r"\d{5}-of-\d{5}"
-_OURS = re.compile(
-    rf"{re.escape(schema.MANIFEST)}|{schema.VOCABULARY_DIR}/\w+\.txt|({_STREAMS})-{_SHARD}\.tfrecord\.gz"
-    rf"|rejected-({'|'.join(SOURCES)})-{_SHARD}\.jsonl"
+_UNFINISHED = "_unfinished"
+_LETTERS = rf"rejected-({'|'.join(SOURCES)})-{_SHARD}\.jsonl"
+_FILE = (
+    rf"{re.escape(schema.MANIFEST)}|{schema.VOCABULARY_DIR}/\w+\.txt|({_STREAMS})-{_SHARD}\.tfrecord\.gz|{_LETTERS}"
 )
+_OURS = re.compile(rf"{_FILE}|{_UNFINISHED}/.*")
 
 
-def clear(output: str) -> None:
-    """Removes what an older run left in a directory: its manifest first, so that the rest is never taken for whole.
+def begin(output: str) -> str:
+    """The folder to write a run into, emptied of what an interrupted run left in it.
 
     Raises:
-        CommandError: something stands there that preprocessing did not write.
+        CommandError: something stands in the directory that preprocessing did not write.
     """
-    try:
-        # In most object stores a directory is only a prefix, and there is nothing to make or to remove.
-        found = FileSystems.match([FileSystems.join(output, "**")])[0].metadata_list
-    except (BeamIOError, ValueError) as e:
-        raise CommandError(
-            f"cannot look into the output directory {output}: {e}"
-        ) from None
+    found = _files(output)
     if not found and FileSystems.exists(output) and Path(output).is_file():
         raise CommandError(f"the output {output} is a file; name a directory")
-    paths = {
-        metadata.path: metadata.path.removeprefix(output.rstrip("/") + "/")
-        for metadata in found
-    }
-    if others := sorted(name for name in paths.values() if not _OURS.fullmatch(name)):
+    if others := sorted(name for name in found if not _OURS.fullmatch(name)):
         raise CommandError(
             f"the output directory {output} holds {others[0]}, which preprocessing did not write; "
             "name an empty or new directory"
         )
-    for path in sorted(paths, key=lambda path: (paths[path] != schema.MANIFEST, path)):
-        FileSystems.delete([path])
+    abandon(output, keep_letters=False)
+    return FileSystems.join(output, _UNFINISHED)
+
+
+def abandon(output: str, *, keep_letters: bool = True) -> None:
+    """Removes what an unfinished run wrote; its dead letters may stay, for whoever looks for what went wrong."""
+    names = [name for name in _files(output) if name.startswith(f"{_UNFINISHED}/")]
+    kept = [name for name in names if keep_letters and re.fullmatch(rf"{_UNFINISHED}/{_LETTERS}", name)]
+    _delete(output, [name for name in names if name not in kept])
+    if not kept:
+        _delete_folder(FileSystems.join(output, _UNFINISHED))
+
+
+def finish(output: str) -> None:
+    """Puts a whole run in the place of an older one."""
+    names = _files(output)
+    old = [name for name in names if not name.startswith(f"{_UNFINISHED}/")]
+    _delete(output, sorted(old, key=lambda name: (name != schema.MANIFEST, name)))
+    new = [name.removeprefix(f"{_UNFINISHED}/") for name in names if name not in old]
+    new = sorted((name for name in new if not name.endswith(PART)), key=lambda name: (name == schema.MANIFEST, name))
+    if Path(output).is_dir():  # in an object store a directory is only a prefix, and there is nothing to make
+        Path(output, schema.VOCABULARY_DIR).mkdir(exist_ok=True)
+    for name in new:
+        FileSystems.rename([FileSystems.join(output, _UNFINISHED, name)], [FileSystems.join(output, name)])
+    abandon(output, keep_letters=False)
+
+
+def _files(output: str) -> dict[str, str]:
+    """The files in a directory: name below it -> path."""
+    try:
+        found = FileSystems.match([FileSystems.join(output, "**")])[0].metadata_list
+    except (BeamIOError, ValueError) as e:
+        raise CommandError(f"cannot look into the output directory {output}: {e}") from None
+    return {metadata.path.removeprefix(output.rstrip("/") + "/"): metadata.path for metadata in found}
+
+
+def _delete(output: str, names: Iterable[str]) -> None:
+    for name in names:
+        FileSystems.delete([FileSystems.join(output, name)])
+
+
+def _delete_folder(path: str) -> None:
+    if Path(path).is_dir():
+        shutil.rmtree(path)
 
 
 def read_vocabularies(
@@ -117,7 +156,7 @@ def split_counts(
 
 
 def write_manifest(
-    output: str,
+    folder: str,
     *,
     layout: ItemLayout,
     config: PreprocessConfig,
@@ -130,7 +169,7 @@ def write_manifest(
     Raises:
         CommandError: an attribute column that the config names has no entry in its vocabulary.
     """
-    spec, digest = read_vocabularies(output, layout, config)
+    spec, digest = read_vocabularies(folder, layout, config)
     manifest = schema.Manifest(
         features=spec,
         num_items=accounting[ITEMS].get(USED, 0),
@@ -140,9 +179,8 @@ def write_manifest(
         config=config.to_dict(),
         vocabulary_hash=digest,
     )
-    write_text(FileSystems.join(output, schema.MANIFEST), manifest.to_json())
+    write_text(FileSystems.join(folder, schema.MANIFEST), manifest.to_json())
     return {
-        "output": output,
         "num_items": manifest.num_items,
         "splits": splits,
         "vocabularies": {grain.name: grain.size for grain in spec.grains},

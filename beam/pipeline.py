@@ -1,121 +1,129 @@
 """The preprocessing pipeline: a table of contents of the other modules. Sources and sinks appear only here."""
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping
 
 import apache_beam as beam
 
-from beam.accounting import EVENT_KINDS, EVENTS, ITEMS, count
-from beam.attribution import AttributeOrders
-from beam.catalogue import MatchCatalogue
+from beam.accounting import EVENTS, ITEMS
+from beam.buckets import PerBucket
 from beam.config import PreprocessConfig
-from beam.events import KINDS, Event, parse_event
-from beam.examples import EncodeItemRecords, EncodeRequests
-from beam.featurize import EncodeItems
-from beam.items import ItemLayout, parse_item
-from beam.join import JoinItems
-from beam.parsing import Place, ReadLog, WriteDeadLetters
-from beam.requests import BuildRequests, Request, UnclickedPolicy
-from beam.shards import KeyedRecord, WriteRecords
-from beam.splits import FoldQueries, KnowPositives, SplitRequests
-from beam.vocabulary import BuildVocabularies, WriteVocabularies
-from tfrs_mmse import schema
-
-_EVENT_NAMES = {int(level): name for name, level in KINDS.items()}
+from beam.events import EventLayout, levels, parse_events
+from beam.items import ItemLayout, parse_items
+from beam.reading import ReadLog
+from beam.splits import FindPeriod
+from beam.steps import (
+    AttributeFn,
+    BuildRequestsFn,
+    ChooseEntriesFn,
+    CollectSlotsFn,
+    EncodeItemsFn,
+    EncodeRequestsFn,
+    FinishRequestsFn,
+    KeepItemsFn,
+    KnowQueriesFn,
+    SplitRequestsFn,
+    WriteVocabulariesFn,
+    route_events,
+    route_items,
+)
+from tfrs_mmse.schema import GrainKind
 
 
 def build(
     pipeline: beam.Pipeline,
     *,
-    event_files: Sequence[str],
-    event_columns: dict[str, str],
-    item_files: Sequence[str],
-    layout: ItemLayout,
+    event_files: Mapping[str, int],
+    event_layout: EventLayout | None,
+    item_files: Mapping[str, int],
+    item_layout: ItemLayout,
     config: PreprocessConfig,
     output: str,
+    redact: bool,
 ) -> None:
     """Adds all steps of preprocessing to a pipeline.
 
+    Every collection holds parts of tables in buckets (`tables.py`). Requests stay in the bucket that their id gives
+    them, which is also their shard. What they need of an item or of a query comes to them from the bucket of that item
+    or query: each bucket of requests asks for a distinct one once, however popular it is.
+
     Args:
         pipeline: The pipeline.
-        event_files: Files of the event log; none for a catalogue without events.
-        event_columns: The log's column for each of ours.
-        item_files: Files of the catalogue.
-        layout: What the catalogue's columns are used for.
-        config: The configuration.
+        event_files: Files of the event log and their sizes; none for a catalogue without events.
+        event_layout: How the log tells of events.
+        item_files: Files of the catalogue and their sizes.
+        item_layout: What the catalogue's columns are used for.
+        config: The configuration, with a number of shards.
         output: The directory that the shards, vocabularies and dead letters are written to.
+        redact: Whether rejected events are left out of the dead letters.
     """
-    spec = layout.feature_spec(config)
+    spec = item_layout.feature_spec(config)
+    kinds = {grain.name: grain.kind for grain in spec.grains}
+    numbers = [name for name, kind in kinds.items() if kind is GrainKind.NUMBER]
     num_shards = config.num_shards
+    per_bucket = functools.partial(PerBucket, num_buckets=num_shards)
 
-    item_rule = functools.partial(parse_item, layout=layout)
-    item_rows, bad_items = pipeline | "ReadItems" >> ReadLog(
-        ITEMS, item_files, item_rule
+    rows = pipeline | "ReadItems" >> ReadLog(
+        ITEMS,
+        item_files,
+        parse=functools.partial(parse_items, layout=item_layout),
+        route=functools.partial(route_items, num_buckets=num_shards),
+        tags=["rows"],
+        output=output,
+        redact=False,
     )
-    event_rule = functools.partial(parse_event, columns=event_columns)
-    event_rows, bad_events = pipeline | "ReadEvents" >> ReadLog(
-        EVENTS, event_files, event_rule
+    log = pipeline | "ReadEvents" >> ReadLog(
+        EVENTS,
+        event_files,
+        parse=functools.partial(parse_events, layout=event_layout),
+        route=functools.partial(route_events, level_of=levels(config), num_buckets=num_shards),
+        tags=["sightings", "touches"],
+        output=output,
+        redact=redact,
     )
-    events = event_rows | "CountEvents" >> beam.Map(_count_event).with_output_types(
-        Event
+    attributed = {"touches": log.touches} | "AttributeOrders" >> per_bucket(
+        AttributeFn(config, num_shards), outputs=["sightings"]
     )
-
-    items, known_events = (item_rows, events) | "MatchCatalogue" >> MatchCatalogue()
-    requests = (
-        known_events
-        | "AttributeOrders" >> AttributeOrders(config.attribution_hours * 3600)
-        | "BuildRequests" >> BuildRequests(UnclickedPolicy.of(config))
-        | "FoldQueries" >> FoldQueries()
-        | "SplitRequests" >> SplitRequests(config)
-        | "KnowPositives" >> KnowPositives(config.max_positives)
+    sightings = (log.sightings, attributed.sightings) | "AllSightings" >> beam.Flatten()
+    shown = {"sightings": sightings} | "CollectSlots" >> per_bucket(
+        CollectSlotsFn(config, num_shards), outputs=["slots", "asked"]
     )
-    train_queries = (
-        requests
-        | "OnlyTrain" >> beam.Filter(_is_train)
-        | "TakeQuery" >> beam.Map(_query).with_output_types(str)
+    catalogue = {"rows": rows.rows, "asked": shown.asked} | "KeepItems" >> per_bucket(
+        KeepItemsFn(item_layout, config), outputs=["items", "known", "counts"]
     )
-
-    vocabularies = (items, train_queries) | "BuildVocabularies" >> BuildVocabularies(
-        spec, config
+    built = {"slots": shown.slots, "known": catalogue.known} | "BuildRequests" >> per_bucket(
+        BuildRequestsFn(config), outputs=["requests", "periods"]
     )
-    encoded_items = (items, vocabularies) | "EncodeItems" >> EncodeItems(spec)
-    joined_items, placed_items = (encoded_items, requests) | "JoinItems" >> JoinItems()
-    item_records = joined_items | "EncodeItemRecords" >> EncodeItemRecords(
-        spec, num_shards
+    period = built.periods | "FindPeriod" >> beam.CombineGlobally(FindPeriod())
+    parted = {"requests": built.requests} | "SplitRequests" >> per_bucket(
+        SplitRequestsFn(config, num_shards),
+        beam.pvalue.AsSingleton(period),
+        outputs=["requests", "queries", "pairs"],
     )
-    request_records = (
-        requests,
-        placed_items,
-        vocabularies,
-    ) | "EncodeRequests" >> EncodeRequests(spec, num_shards)
-
-    _ = vocabularies | "WriteVocabularies" >> WriteVocabularies(output, spec)
-    _ = item_records | "WriteItems" >> WriteRecords(output, schema.ITEMS, num_shards)
-    _ = bad_items | "WriteBadItems" >> WriteDeadLetters(ITEMS, output, num_shards)
+    queries = {"queries": parted.queries, "pairs": parted.pairs} | "KnowQueries" >> per_bucket(
+        KnowQueriesFn(config), outputs=["positives", "contested", "counts"]
+    )
+    finished = {
+        "requests": parted.requests,
+        "positives": queries.positives,
+        "contested": queries.contested,
+    } | "FinishRequests" >> per_bucket(
+        FinishRequestsFn(num_shards), outputs=["requests", "positives", "num_train", "counted"]
+    )
+    chosen = {"items": catalogue.counts, "queries": queries.counts} | "ChooseEntries" >> per_bucket(
+        ChooseEntriesFn(config, numbers), outputs=["chosen"]
+    )
+    written = {"chosen": chosen.chosen} | "WriteVocabularies" >> PerBucket(
+        WriteVocabulariesFn(config, kinds, output), num_buckets=1, outputs=["vocabularies"]
+    )
+    vocabularies = beam.pvalue.AsDict(written.vocabularies)
+    num_train = beam.pvalue.AsSingleton(finished.num_train | "SumTrainSlots" >> beam.CombineGlobally(sum))
+    encoded = {"items": catalogue.items, "counted": finished.counted} | "EncodeItems" >> per_bucket(
+        EncodeItemsFn(item_layout, spec, output, num_shards), vocabularies, num_train, outputs=["features"]
+    )
     if event_files:
-        for split in schema.SPLITS:
-            records = request_records | f"Choose_{split}" >> beam.FlatMap(
-                _of_split, split
-            ).with_output_types(KeyedRecord)
-            _ = records | f"Write_{split}" >> WriteRecords(output, split, num_shards)
-        _ = bad_events | "WriteBadEvents" >> WriteDeadLetters(
-            EVENTS, output, num_shards
-        )
-
-
-def _count_event(row: tuple[Place, Event]) -> Event:
-    count(EVENT_KINDS, _EVENT_NAMES[row[1].level])
-    return row[1]
-
-
-def _is_train(request: Request) -> bool:
-    return request.split == schema.TRAIN
-
-
-def _query(request: Request) -> str:
-    return request.query
-
-
-def _of_split(record: tuple[str, KeyedRecord], split: str) -> Iterator[KeyedRecord]:
-    if record[0] == split:
-        yield record[1]
+        _ = {
+            "requests": finished.requests,
+            "positives": finished.positives,
+            "features": encoded.features,
+        } | "EncodeRequests" >> per_bucket(EncodeRequestsFn(spec, output, num_shards), vocabularies, outputs=[])

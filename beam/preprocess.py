@@ -49,11 +49,24 @@ def main(argv: Sequence[str] | None = None) -> None:
         metavar="FILE",
         help="JSON with fields of beam.config.PreprocessConfig",
     )
+    parser.add_argument(
+        "--max-rejected",
+        type=float,
+        metavar="SHARE",
+        help="fail when a larger share of the events or of the items is rejected (0.01)",
+    )
+    parser.add_argument(
+        "--redact",
+        action="store_true",
+        help="keep places and reasons of rejected events, not the events: they hold queries and user ids",
+    )
     args, beam_flags = parser.parse_known_args(argv)
 
     config = PreprocessConfig.read(args.config) if args.config else PreprocessConfig()
     if args.split_by:
         config = dataclasses.replace(config, split_by=args.split_by)
+    if args.max_rejected is not None:
+        config = dataclasses.replace(config, max_rejected=args.max_rejected)
     # Beam warns about Google Cloud clients on import, wanted or not.
     logging.disable(logging.WARNING)
     from beam.job import preprocess
@@ -65,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             f"unrecognized arguments: {' '.join(unknown)} (neither ours nor a pipeline option of Beam)"
         )
     cli.print_result(
-        preprocess(args.events, args.items, args.output, config, beam_flags)
+        preprocess(args.events, args.items, args.output, config, beam_flags, redact=args.redact)
     )
 
 

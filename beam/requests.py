@@ -1,54 +1,32 @@
-"""From events to search requests: each shown item with the deepest stage that it reached, and the unclicked policy."""
+"""From events to search requests: each shown item with the deepest stage that it reached, and the unclicked policy.
 
-import bisect
+Tables of this module, one row a slot, hold requests side by side: a slot is an item of a request.
+"""
+
 import dataclasses
-import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from typing import NamedTuple
 
-import apache_beam as beam
+import polars as pl
 
-from beam.accounting import Dropped, count_dropped
+from beam.accounting import Dropped
 from beam.config import PreprocessConfig
-from beam.events import Event
 from tfrs_mmse.schema import Level
 
+# The events of one item in one request that have level and query in common, as one row.
+SIGHTINGS: dict[str, type[pl.DataType]] = {
+    "request_id": pl.String,
+    "item_id": pl.String,
+    "level": pl.UInt8,
+    "query": pl.String,  # as typed; "" where it is not known
+    "timestamp": pl.Float64,  # of the earliest
+    "position": pl.Int32,  # the highest on the page; -1 where it is not known
+    "num_rows": pl.UInt32,  # of the log, for the accounting
+}
+# An item of a request: the deepest level, the earliest query and moment of the whole request.
+SLOTS = SIGHTINGS
 
-class Slot(NamedTuple):
-    """An item of a request.
-
-    Attributes:
-        item_id: The item.
-        level: The deepest stage that it reached.
-        position: 0-based, the highest on the page where it was shown; -1 where it is not known.
-        num_rows: Rows of the log that it was made from, for the accounting.
-    """
-
-    item_id: str
-    level: int
-    position: int
-    num_rows: int
-
-
-class Request(NamedTuple):
-    """A search request.
-
-    Attributes:
-        request_id: Its id.
-        query: That of its earliest event; folded once `FoldQueries` has run.
-        timestamp: That of its earliest event, in seconds since 1970.
-        slots: Its items, deepest level first, then by position, then by id.
-        split: `train` or `test`; `""` until it is known.
-        positives: Every item that its query clicked or ordered in the train split; empty until it is known.
-    """
-
-    request_id: str
-    query: str
-    timestamp: float
-    slots: tuple[Slot, ...]
-    split: str = ""
-    positives: tuple[str, ...] = ()
+_UNKNOWN = 2**31 - 1
+_NO_CLICK = pl.lit(None, pl.Int32)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -65,129 +43,117 @@ class UnclickedPolicy:
         )
 
 
-def collect_slots(events: Iterable[Event]) -> list[Slot]:
-    """One slot for each item of a request's events, in the order of a request's slots."""
-    slots: dict[str, Slot] = {}
-    for event in events:
-        slot = slots.get(event.item_id)
-        if slot is None:
-            slots[event.item_id] = Slot(event.item_id, event.level, event.position, 1)
-        else:
-            known = [
-                position
-                for position in (slot.position, event.position)
-                if position >= 0
-            ]
-            level, position = max(slot.level, event.level), min(known, default=-1)
-            slots[event.item_id] = Slot(
-                event.item_id, level, position, slot.num_rows + 1
-            )
-    return sorted(slots.values(), key=_slot_order)
+def combine_events(events: pl.DataFrame) -> pl.DataFrame:
+    """Events as sightings: fewer rows, and what a request will be does not change by it.
+
+    Args:
+        events: Columns of `SIGHTINGS` but `num_rows`.
+    """
+    return _combined(events.with_columns(num_rows=pl.lit(1, pl.UInt32)))
 
 
-def _slot_order(slot: Slot) -> tuple[int, int, str]:
-    return -slot.level, slot.position, slot.item_id
+def _combined(sightings: pl.DataFrame) -> pl.DataFrame:
+    return (
+        sightings.group_by("request_id", "item_id", "level", "query")
+        .agg(pl.col("timestamp").min(), _highest_position(), pl.col("num_rows").sum())
+        .select(*SIGHTINGS)
+    )
+
+
+def _highest_position() -> pl.Expr:
+    known = pl.when(pl.col("position") >= 0).then(pl.col("position"))
+    return known.min().fill_null(-1).alias("position")
+
+
+def collect_slots(sightings: pl.DataFrame, *, max_items: int) -> tuple[pl.DataFrame, Counter[Dropped]]:
+    """One slot for each item of each request.
+
+    Args:
+        sightings: All of the requests'.
+        max_items: A request with more distinct items is dropped.
+
+    Returns:
+        A table of `SLOTS`, and how many rows of the log were dropped, by policy. A slot's query is that of its
+        request's earliest event that has one (of several, the first by alphabet), `""` where none has.
+    """
+    slots = sightings.group_by("request_id", "item_id").agg(
+        pl.col("level").max(), _highest_position(), pl.col("num_rows").sum()
+    )
+    queries = (
+        sightings.filter(pl.col("query") != "")
+        .sort("timestamp", "query")
+        .group_by("request_id", maintain_order=True)
+        .agg(pl.col("query").first())
+    )
+    moments = sightings.group_by("request_id").agg(pl.col("timestamp").min())
+    slots = (
+        slots.join(moments, on="request_id", how="left")
+        .join(queries, on="request_id", how="left")
+        .with_columns(pl.col("query").fill_null(""))
+        .select(*SLOTS)
+    )
+    is_page = pl.len().over("request_id") <= max_items
+    return _keep(slots, is_page, Dropped.REQUEST_TOO_LARGE)
+
+
+def build_requests(slots: pl.DataFrame, policy: UnclickedPolicy) -> tuple[pl.DataFrame, Counter[Dropped]]:
+    """Keeps the requests that can be learned from, and of each the slots that say something.
+
+    Args:
+        slots: A table of `SLOTS` whose items the catalogue has.
+        policy: Which unclicked items are kept.
+
+    Returns:
+        The slots that are kept, and how many rows of the log were dropped, by policy.
+    """
+    total: Counter[Dropped] = Counter()
+    has_click = (pl.col("level") > Level.UNCLICKED).any().over("request_id")
+    slots, dropped = _keep(slots, has_click, Dropped.REQUEST_WITHOUT_CLICK)
+    total += dropped
+    slots, dropped = _keep(slots, pl.col("query") != "", Dropped.ORDER_UNATTRIBUTED)
+    total += dropped
+    slots, dropped = apply_unclicked_policy(slots, policy)
+    return slots, total + dropped
 
 
 def apply_unclicked_policy(
-    slots: Iterable[Slot], policy: UnclickedPolicy
-) -> tuple[list[Slot], list[tuple[Slot, Dropped]]]:
+    slots: pl.DataFrame, policy: UnclickedPolicy
+) -> tuple[pl.DataFrame, Counter[Dropped]]:
     """Keeps what was clicked, and the unclicked items that were probably seen.
 
     An unclicked item far below the last click was probably never looked at. Of the others those nearest to a click
-    are kept. Where positions are not known, nothing is far.
+    are kept, then the higher ones. Where positions are not known, nothing is far.
 
     Returns:
-        The slots kept, in the given order, and those dropped, with the reason.
+        The slots kept, and how many rows of the log were dropped, by policy.
     """
-    slots = list(slots)
-    clicked = sorted(
-        slot.position
-        for slot in slots
-        if slot.level > Level.UNCLICKED and slot.position >= 0
+    is_unclicked = pl.col("level") == Level.UNCLICKED
+    position = pl.col("position")
+    clicked = pl.when(~is_unclicked & (position >= 0)).then(position).otherwise(_NO_CLICK)
+    slots = slots.sort("request_id", "position").with_columns(
+        _last=clicked.max().over("request_id"),
+        _before=clicked.forward_fill().over("request_id"),
+        _after=clicked.backward_fill().over("request_id"),
     )
-    dropped: list[tuple[Slot, Dropped]] = []
-    seen: list[Slot] = []
-    for slot in slots:
-        if slot.level == Level.UNCLICKED:
-            if clicked and slot.position > clicked[-1] + policy.unclicked_below:
-                dropped.append((slot, Dropped.FAR_BELOW_LAST_CLICK))
-            else:
-                seen.append(slot)
-    seen.sort(
-        key=lambda slot: (
-            _distance(slot.position, clicked),
-            slot.position,
-            slot.item_id,
-        )
-    )
-    dropped += [
-        (slot, Dropped.OVER_MAX_UNCLICKED) for slot in seen[policy.max_unclicked :]
-    ]
-    left_out = {slot.item_id for slot, _ in dropped}
-    return [slot for slot in slots if slot.item_id not in left_out], dropped
+    is_near = (position <= pl.col("_last") + policy.unclicked_below).fill_null(True)
+    slots, far = _keep(slots, ~is_unclicked | is_near, Dropped.FAR_BELOW_LAST_CLICK)
+
+    nearest = pl.min_horizontal(position - pl.col("_before"), pl.col("_after") - position)
+    distance = pl.when(position >= 0).then(nearest).fill_null(_UNKNOWN)
+    slots = slots.with_columns(_distance=distance).sort("request_id", "_distance", "position", "item_id")
+    rank = is_unclicked.cast(pl.Int64).cum_sum().over("request_id")
+    slots, over = _keep(slots, ~is_unclicked | (rank <= policy.max_unclicked), Dropped.OVER_MAX_UNCLICKED)
+    return slots.select(pl.exclude("^_.*$")), far + over
 
 
-def _distance(position: int, clicked: list[int]) -> int:
-    """Positions between an item and the nearest click; where one of them is not known, as far as can be."""
-    if position < 0 or not clicked:
-        return sys.maxsize
-    after = bisect.bisect_left(clicked, position)
-    return min(abs(position - near) for near in clicked[max(after - 1, 0) : after + 1])
+def _keep(slots: pl.DataFrame, wanted: pl.Expr, policy: Dropped) -> tuple[pl.DataFrame, Counter[Dropped]]:
+    """The slots that are wanted, and how many rows of the log the others were made of."""
+    is_wanted = slots.select(wanted)[:, 0] if slots.height else pl.Series([], dtype=pl.Boolean)
+    num_rows = int(slots.filter(~is_wanted)["num_rows"].sum())
+    return slots.filter(is_wanted), Counter({policy: num_rows})
 
 
-def build_request(
-    request_id: str, events: Iterable[Event], policy: UnclickedPolicy
-) -> tuple[Request | None, Counter[Dropped]]:
-    """Builds a request from all its events.
-
-    Returns:
-        The request, or None where nothing was clicked or no event says what the query was; and how many of the rows
-        were dropped, by policy.
-    """
-    events = list(events)
-    slots = collect_slots(events)
-    if slots[0].level == Level.UNCLICKED:
-        return None, Counter({Dropped.REQUEST_WITHOUT_CLICK: len(events)})
-    queries = [(event.timestamp, event.query) for event in events if event.query]
-    if not queries:
-        return None, Counter({Dropped.ORDER_UNATTRIBUTED: len(events)})
-    kept, left_out = apply_unclicked_policy(slots, policy)
-    dropped: Counter[Dropped] = Counter()
-    for slot, reason in left_out:
-        dropped[reason] += slot.num_rows
-    earliest = min(event.timestamp for event in events)
-    return Request(request_id, min(queries)[1], earliest, tuple(kept)), dropped
-
-
-class BuildRequests(beam.PTransform):
-    """Groups events into requests. Counters: `events/dropped_<policy>`."""
-
-    def __init__(self, policy: UnclickedPolicy) -> None:
-        super().__init__()
-        self._policy = policy
-
-    def expand(self, events: beam.PCollection[Event]) -> beam.PCollection[Request]:
-        return (
-            events
-            | "KeyByRequest" >> beam.Map(_key).with_output_types(tuple[str, Event])
-            | "GroupByRequest" >> beam.GroupByKey()
-            | "Build" >> beam.ParDo(_BuildRequestFn(self._policy))
-        )
-
-
-def _key(event: Event) -> tuple[str, Event]:
-    return event.request_id, event
-
-
-class _BuildRequestFn(beam.DoFn):
-    def __init__(self, policy: UnclickedPolicy) -> None:
-        super().__init__()
-        self._policy = policy
-
-    def process(self, element: tuple[str, Iterable[Event]]) -> Iterator[Request]:
-        request, dropped = build_request(*element, self._policy)
-        for policy, num_rows in dropped.items():
-            count_dropped(policy, num_rows)
-        if request is not None:
-            yield request
+def keep_known(slots: pl.DataFrame, known: pl.DataFrame) -> tuple[pl.DataFrame, Counter[Dropped]]:
+    """The slots whose item the catalogue has: `known` names these in `item_id`."""
+    is_known = pl.col("item_id").is_in(known["item_id"].implode())
+    return _keep(slots, is_known, Dropped.UNKNOWN_ITEM)

@@ -1,4 +1,4 @@
-"""Reading logs: JSONL, CSV, TSV and Parquet, plain or gzip, row by row, each row with its place."""
+"""Reading logs: JSONL, CSV, TSV and Parquet, plain or gzip, batch by batch, each row with its place."""
 
 import codecs
 import contextlib
@@ -9,8 +9,9 @@ import itertools
 import json
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple, Protocol
 
+import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 from apache_beam.io.filesystem import BeamIOError, CompressionTypes
@@ -29,83 +30,78 @@ _FORMATS = {
     ".parquet": "parquet",
 }
 _HEAD_ROWS = 1000
+_BLOCK = 8 << 20  # bytes of lines, or about as many of rows, in a batch
+_BATCH_ROWS = 32_768
+_MAX_CSV_FIELD = 64 << 20  # a longer one is a quote that nobody closed
+
+csv.field_size_limit(_MAX_CSV_FIELD)
 
 Fields = Mapping[str, Any]
 
 
-class CsvLine(NamedTuple):
-    """A CSV row: its text, and its fields or None when there are more or fewer than the header says."""
+class Section(NamedTuple):
+    """A share of a file: its batches number `index`, `index + count`, `index + 2 * count` and so on.
 
-    text: str
-    fields: dict[str, str] | None
-
-
-class Row(NamedTuple):
-    """One row as it was read.
-
-    Attributes:
-        line: Number of its (first) line from 1, the header's included; of the row in Parquet.
-        content: The line's bytes (JSONL), the CSV row, or the values by column (Parquet).
+    Whoever reads a section still unpacks the whole file, which is quick, and parses its own share only. So all of a
+    large file's rows keep their line numbers, also where it can only be read from its beginning.
     """
 
+    path: str
+    index: int = 0
+    count: int = 1
+
+
+class Unreadable(NamedTuple):
+    """A row that has no fields: its line, the reason, and its text for a person."""
+
     line: int
-    content: bytes | CsvLine | dict[str, Any]
-
-    def fields(self) -> Fields:
-        """The row's values by column.
-
-        Raises:
-            RejectedRow: it is not UTF-8, or not a JSON object, or has more or fewer fields than the CSV header.
-        """
-        match self.content:
-            case bytes():
-                return _json_fields(self.content)
-            case CsvLine(text, fields):
-                if not text.isascii() and any("\udc80" <= c <= "\udcff" for c in text):
-                    raise RejectedRow(Rejected.NOT_UTF8)
-                if fields is None:
-                    raise RejectedRow(Rejected.WRONG_NUMBER_OF_FIELDS)
-                return fields
-            case _:
-                return self.content
-
-    def text(self) -> str:
-        """The row for a person, with backslash escapes for bytes that are not UTF-8."""
-        match self.content:
-            case bytes():
-                return self.content.rstrip(b"\r\n").decode(
-                    "utf-8", errors="backslashreplace"
-                )
-            case CsvLine(text, _):
-                raw = text.rstrip("\r\n").encode("utf-8", errors="surrogateescape")
-                return raw.decode("utf-8", errors="backslashreplace")
-            case _:
-                return json.dumps(self.content, default=str, ensure_ascii=False)
+    reason: Rejected
+    text: str
 
 
-def match_files(patterns: Sequence[str], *, source: str) -> list[str]:
-    """The files that the patterns match, sorted.
+class _Rows(Protocol):
+    """The readable rows of a batch, in the form that their format gives."""
+
+    def column(self, name: str) -> list[Any]: ...
+    def fields(self, index: int) -> Fields: ...
+    def text(self, index: int) -> str: ...
+
+
+class Batch(NamedTuple):
+    """Some rows of a file.
+
+    Attributes:
+        lines: The number of each readable row's (first) line from 1, the header's included; of the row in Parquet.
+        rows: `column(name)` are the values of a column, None where a row lacks it; `fields(n)` are all values of the
+            n-th row, exactly as they were written; `text(n)` is that row for a person.
+        unreadable: The other rows.
+    """
+
+    lines: Sequence[int]
+    rows: _Rows
+    unreadable: list[Unreadable]
+
+
+def match_files(patterns: Sequence[str], *, source: str) -> dict[str, int]:
+    """The files that the patterns match, sorted, with their sizes in bytes.
 
     Raises:
         CommandError: a pattern matches nothing, or a file is of no format that we read.
     """
-    files: set[str] = set()
+    files: dict[str, int] = {}
     for pattern in patterns:
         try:
-            found = [
-                metadata.path
-                for metadata in FileSystems.match([pattern])[0].metadata_list
-            ]
+            found = FileSystems.match([pattern])[0].metadata_list
         except (BeamIOError, ValueError) as e:
             raise CommandError(f"cannot look for {source} in {pattern}: {e}") from None
         if not found:
             raise CommandError(
                 f"expected {source} in {pattern}, but no file matches; check the path"
             )
-        files.update(found)
+        files.update((metadata.path, metadata.size_in_bytes) for metadata in found)
     for path in files:
         _format(path)
-    return sorted(files)
+    return dict(sorted(files.items()))
 
 
 def read_head(files: Sequence[str], *, source: str) -> tuple[str, list[Fields]]:
@@ -118,38 +114,35 @@ def read_head(files: Sequence[str], *, source: str) -> tuple[str, list[Fields]]:
         CommandError: all files are empty, or the first rows cannot be read.
     """
     for path in files:
-        rows: list[Fields] = []
-        rejected = None
-        for row in itertools.islice(read_rows(path), _HEAD_ROWS):
-            try:
-                rows.append(row.fields())
-            except RejectedRow as e:
-                rejected = rejected or (row.line, e.reason)
-        if rows:
-            return path, rows
-        if rejected:
+        unreadable: list[Unreadable] = []
+        for batch in itertools.islice(read_batches(Section(path), batch_rows=_HEAD_ROWS), 1):
+            unreadable = batch.unreadable
+            if batch.lines:
+                return path, [batch.rows.fields(n) for n in range(min(len(batch.lines), _HEAD_ROWS))]
+        if unreadable:
             raise CommandError(
-                f"{path} has no row that can be read as {_format(path)}: line {rejected[0]} is {rejected[1]}; "
-                "give the file the ending of its format (.jsonl, .csv, .tsv, .parquet) and UTF-8 text"
+                f"{path} has no row that can be read as {_format(path)}: line {unreadable[0].line} is "
+                f"{unreadable[0].reason}; give the file the ending of its format (.jsonl, .csv, .tsv, .parquet) and "
+                "UTF-8 text"
             )
     shown = files[0] if len(files) == 1 else f"{files[0]} and {len(files) - 1} more"
     raise CommandError(f"expected {source}, but {shown} holds no rows")
 
 
-def read_rows(path: str) -> Iterator[Row]:
-    """Reads one file, by the format that its name ends in, as a stream.
+def read_batches(section: Section, *, batch_rows: int = _BATCH_ROWS) -> Iterator[Batch]:
+    """Reads a section of a file, by the format that its name ends in, as a stream.
+
+    Args:
+        section: What to read.
+        batch_rows: Rows of a batch at most.
 
     Raises:
         CommandError: the file cannot be opened, or is broken: a truncated gzip, no Parquet, an endless CSV field.
     """
-    kind = _format(path)
+    path = section.path
+    readers = {"jsonl": _read_jsonl, "csv": _read_csv, "parquet": _read_parquet}
     with _named_failures(path), _open(path) as file:
-        if kind == "parquet":
-            yield from _read_parquet(file, path)
-        elif kind == "csv":
-            yield from _read_csv(file, path)
-        else:
-            yield from _read_lines(file)
+        yield from readers[_format(path)](file, section, batch_rows)
 
 
 def _format(path: str) -> str:
@@ -171,7 +164,7 @@ def _open(path: str) -> Iterator[BinaryIO]:
         elif raw.read(1):
             raw.seek(0)
             with gzip.GzipFile(fileobj=raw) as unzipped:
-                yield io.BufferedReader(unzipped)  # type: ignore[arg-type, misc]
+                yield io.BufferedReader(unzipped, 1 << 20)  # type: ignore[arg-type, misc]
         else:
             raise EOFError("it holds no bytes at all")
 
@@ -200,15 +193,56 @@ def _first_line(error: Exception) -> str:
     return str(error).strip().partition("\n")[0]
 
 
-def _read_lines(file: BinaryIO) -> Iterator[Row]:
-    for number, line in enumerate(file, start=1):
-        if number == 1:
-            line = line.removeprefix(codecs.BOM_UTF8)
-        if not line.isspace():
-            yield Row(number, line)
+class _JsonRows(NamedTuple):
+    objects: list[dict[str, Any]]
+    lines: list[bytes]
+
+    def column(self, name: str) -> list[Any]:
+        return [row.get(name) for row in self.objects]
+
+    def fields(self, index: int) -> Fields:
+        # orjson is quick, and rounds whole numbers of more than 64 bits.
+        return _json_fields(self.lines[index])
+
+    def text(self, index: int) -> str:
+        return _json_text(self.lines[index])
 
 
-def _json_fields(line: bytes) -> Fields:
+def _read_jsonl(file: BinaryIO, section: Section, batch_rows: int) -> Iterator[Batch]:
+    number = 1
+    for index in itertools.count():
+        if not (lines := file.readlines(min(_BLOCK, batch_rows * 256))):
+            return
+        if index == 0:
+            lines[0] = lines[0].removeprefix(codecs.BOM_UTF8)
+        if index % section.count == section.index:
+            yield _json_batch(lines, number)
+        number += len(lines)
+
+
+def _json_batch(lines: list[bytes], first: int) -> Batch:
+    numbers, objects, kept = [], [], []
+    unreadable = []
+    for number, line in enumerate(lines, first):
+        try:
+            value = orjson.loads(line)
+            if type(value) is not dict:
+                raise RejectedRow(Rejected.NOT_AN_OBJECT)
+        except (ValueError, RejectedRow):
+            if line.isspace():
+                continue
+            try:
+                value = _json_fields(line)
+            except RejectedRow as e:
+                unreadable.append(Unreadable(number, e.reason, _json_text(line)))
+                continue
+        numbers.append(number)
+        objects.append(value)
+        kept.append(line)
+    return Batch(numbers, _JsonRows(objects, kept), unreadable)
+
+
+def _json_fields(line: bytes) -> dict[str, Any]:
     try:
         values = json.loads(line.decode("utf-8"))
     except UnicodeDecodeError:
@@ -218,6 +252,28 @@ def _json_fields(line: bytes) -> Fields:
     if not isinstance(values, dict):
         raise RejectedRow(Rejected.NOT_AN_OBJECT)
     return values
+
+
+def _json_text(line: bytes) -> str:
+    return line.rstrip(b"\r\n").decode("utf-8", errors="backslashreplace")
+
+
+class _CsvRows(NamedTuple):
+    header: dict[str, int]
+    values: list[list[str]]
+    texts: list[str]
+
+    def column(self, name: str) -> list[Any]:
+        index = self.header.get(name)
+        if index is None:
+            return [None] * len(self.values)
+        return [row[index] for row in self.values]
+
+    def fields(self, index: int) -> Fields:
+        return {name: self.values[index][n] for name, n in self.header.items()}
+
+    def text(self, index: int) -> str:
+        return self.texts[index].rstrip("\r\n")
 
 
 class _Lines:
@@ -241,36 +297,95 @@ class _Lines:
         return taken
 
 
-def _read_csv(file: BinaryIO, path: str) -> Iterator[Row]:
-    delimiter = next(
-        mark
-        for ending, mark in _DELIMITERS.items()
-        if path.removesuffix(".gz").endswith(ending)
-    )
+def _read_csv(file: BinaryIO, section: Section, batch_rows: int) -> Iterator[Batch]:
+    plain = section.path.removesuffix(".gz")
+    (delimiter,) = (mark for ending, mark in _DELIMITERS.items() if plain.endswith(ending))
     lines = _Lines(file)
     rows = csv.reader(lines, delimiter=delimiter)
     header = next(rows, [])
-    if any("\udc80" <= c <= "\udcff" for name in header for c in name):
+    if any(map(_is_not_utf8, header)):
         raise CommandError(
-            f"the header of {path} is not UTF-8; convert the file (iconv -f latin1 -t utf-8)"
+            f"the header of {section.path} is not UTF-8; convert the file (iconv -f latin1 -t utf-8)"
         )
     lines.take()
-    for values in rows:
-        taken = lines.take()
-        if values:
-            fields = (
-                dict(zip(header, values, strict=True))
-                if len(values) == len(header)
-                else None
-            )
-            yield Row(lines.number - len(taken) + 1, CsvLine("".join(taken), fields))
+    columns = {name: index for index, name in enumerate(header)}
+    for index in itertools.count():
+        numbers: list[int] = []
+        kept = _CsvRows(columns, [], [])
+        unreadable: list[Unreadable] = []
+        size = 0
+        while size < _BLOCK and len(numbers) + len(unreadable) < batch_rows:
+            if (values := next(rows, None)) is None:
+                break
+            taken = lines.take()
+            if not values:
+                continue
+            text = taken[0] if len(taken) == 1 else "".join(taken)
+            number = lines.number - len(taken) + 1
+            size += len(text)
+            if _is_not_utf8(text):
+                unreadable.append(Unreadable(number, Rejected.NOT_UTF8, _csv_text(text)))
+            elif len(values) != len(header):
+                unreadable.append(Unreadable(number, Rejected.WRONG_NUMBER_OF_FIELDS, _csv_text(text)))
+            else:
+                numbers.append(number)
+                kept.values.append(values)
+                kept.texts.append(text)
+        if not numbers and not unreadable:
+            return
+        if index % section.count == section.index:
+            yield Batch(numbers, kept, unreadable)
 
 
-def _read_parquet(file: BinaryIO, path: str) -> Iterator[Row]:
+def _is_not_utf8(text: str) -> bool:
+    """Whether it holds bytes that could not be decoded, which stand in it as lone surrogates."""
+    return not text.isascii() and any("\udc80" <= c <= "\udcff" for c in text)
+
+
+def _csv_text(text: str) -> str:
+    raw = text.rstrip("\r\n").encode("utf-8", errors="surrogateescape")
+    return raw.decode("utf-8", errors="backslashreplace")
+
+
+class _ParquetRows(NamedTuple):
+    batch: pa.RecordBatch
+
+    def column(self, name: str) -> list[Any]:
+        index = self.batch.schema.get_field_index(name)
+        if index < 0:
+            return [None] * self.batch.num_rows
+        return _values(self.batch.column(index))
+
+    def fields(self, index: int) -> Fields:
+        row = self.batch.slice(index, 1)
+        return {name: _values(row.column(n))[0] for n, name in enumerate(row.schema.names)}
+
+    def text(self, index: int) -> str:
+        return json.dumps(self.fields(index), default=_shown, ensure_ascii=False)
+
+
+def _values(column: pa.Array) -> list[Any]:
+    try:
+        return column.to_pylist()
+    except UnicodeDecodeError:
+        # A file whose writer did not check its strings: the rules of values see the bytes, and reject them.
+        return column.cast(pa.binary()).to_pylist()
+
+
+def _shown(value: Any) -> str:
+    return value.decode("utf-8", errors="backslashreplace") if isinstance(value, bytes) else str(value)
+
+
+def _read_parquet(file: BinaryIO, section: Section, batch_rows: int) -> Iterator[Batch]:
     # Parquet is read from its end, which a gzip stream can reach only by unpacking the whole file.
-    seekable = io.BytesIO(file.read()) if path.endswith(".gz") else file
-    number = 0
-    for batch in pq.ParquetFile(seekable).iter_batches(batch_size=1024):
-        for values in batch.to_pylist():
-            number += 1
-            yield Row(number, values)
+    seekable = io.BytesIO(file.read()) if section.path.endswith(".gz") else file
+    parquet = pq.ParquetFile(seekable)
+    number = 1
+    for group in range(parquet.num_row_groups):
+        if group % section.count == section.index:
+            first = number
+            for batch in parquet.iter_batches(batch_size=batch_rows, row_groups=[group]):
+                lines = range(first, first + batch.num_rows)
+                yield Batch(lines, _ParquetRows(batch), [])
+                first += batch.num_rows
+        number += parquet.metadata.row_group(group).num_rows

@@ -1,76 +1,91 @@
 """Vocabularies: which tokens and attribute values get ids, counted over the catalogue and the train queries."""
 
-import functools
-import math
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
 
-import apache_beam as beam
+import numpy as np
+import polars as pl
 import tensorflow as tf
-from apache_beam.io.filesystems import FileSystems
-from apache_beam.transforms.window import GlobalWindows
-from apache_beam.typehints import no_annotations
 
-from beam.config import PreprocessConfig
-from beam.items import Item
-from beam.shards import write_text
-from tfrs_mmse import schema, text
+from beam.items import attribute_column
+from tfrs_mmse import text
 from tfrs_mmse.schema import GrainKind
 
-_BATCH = 1024
-_MAX_COUNTS = (
-    500_000  # distinct tokens that a worker holds before it sends its counts on
-)
+COUNTS: dict[str, type[pl.DataType]] = {
+    "grain": pl.String,
+    "entry": pl.String,
+    "number": pl.UInt64,
+}
+_BATCH = 4096
 
-Entry = tuple[str, str]  # grain, token or value
 Vocabulary = tuple[str, list[str]]  # grain, entries in the order of their ids
 
 
-def count_tokens(texts: Sequence[str], *, max_words: int) -> Counter[Entry]:
-    """Counts the tokens of every text grain in a batch of texts."""
-    tokens = text.text_grains(text.fold(tf.constant(texts)), max_words=max_words)
-    counts: Counter[Entry] = Counter()
-    for grain, ragged in tokens.items():
-        for token, number in Counter(ragged.flat_values.numpy().tolist()).items():
-            counts[grain, token.decode("utf-8")] += number
-    return counts
+def count_tokens(texts: pl.Series, numbers: pl.Series | None = None, *, max_words: int) -> pl.DataFrame:
+    """Counts the tokens of every text grain: a table of `COUNTS`.
+
+    Args:
+        texts: Raw or folded texts.
+        numbers: How often each text counts; once by default.
+        max_words: Words of a text that are used.
+    """
+    numbers = pl.Series([1], dtype=pl.UInt64).new_from_index(0, len(texts)) if numbers is None else numbers
+    counts = []
+    for start in range(0, len(texts), _BATCH):
+        batch = tf.constant(texts[start : start + _BATCH].to_list())
+        weights = numbers[start : start + _BATCH].cast(pl.UInt64).to_numpy()
+        for grain, tokens in text.text_grains(text.fold(batch), max_words=max_words).items():
+            entries = pl.Series("entry", tokens.flat_values.numpy().tolist(), pl.Binary).cast(pl.String)
+            rows = pl.DataFrame([entries, pl.Series("number", weights[tokens.value_rowids().numpy()], pl.UInt64)])
+            counts.append(rows.group_by("entry").agg(pl.col("number").sum()).select(pl.lit(grain).alias("grain"), "entry", "number"))
+    return sum_counts(counts)
 
 
-def count_attributes(
-    rows: Sequence[Sequence[str | float]], kinds: Mapping[str, GrainKind]
-) -> Counter[Entry]:
-    """Counts the values of every attribute in a batch of items; missing values are not counted.
+def count_attributes(items: pl.DataFrame, kinds: Mapping[str, GrainKind]) -> pl.DataFrame:
+    """Counts the values of every attribute: a table of `COUNTS`. Missing values are not counted.
 
     Numbers are rounded to three significant digits, so that there are few distinct ones however many items there are.
 
     Args:
-        rows: The attributes of each item.
-        kinds: The kind of each attribute by its grain's name, in the same order.
+        items: A table of items (`ItemLayout.table_schema`).
+        kinds: The kind of each attribute by its grain's name.
     """
-    counts: Counter[Entry] = Counter()
-    for column, (grain, kind) in enumerate(kinds.items()):
-        values = [row[column] for row in rows]
+    counts = []
+    for grain, kind in kinds.items():
+        values = items[attribute_column(grain)].value_counts(name="number")
+        distinct = values[:, 0]
         if kind is GrainKind.NUMBER:
-            keys = [
-                repr(float(f"{value:.3g}"))
-                for value in values
-                if not math.isnan(float(value))
-            ]
+            keys = [None if value != value else repr(float(f"{value:.3g}")) for value in distinct.to_list()]
         else:
-            keys = [
-                key.decode("utf-8")
-                for key in text.folded_key(tf.constant(values)).numpy()
-                if key
-            ]
-        for key, number in Counter(keys).items():
-            counts[grain, key] += number
-    return counts
+            folded = text.folded_key(tf.constant(distinct.to_list(), tf.string)).numpy()
+            keys = [key.decode("utf-8") or None for key in folded]
+        counts.append(
+            pl.DataFrame({"grain": grain, "entry": pl.Series(keys, dtype=pl.String), "number": values["number"].cast(pl.UInt64)})
+        )
+    return sum_counts(counts)
 
 
-def quantile_boundaries(
-    counts: Iterable[tuple[float, int]], num_buckets: int
-) -> list[float]:
+def sum_counts(counts: Iterable[pl.DataFrame]) -> pl.DataFrame:
+    """Adds up tables of `COUNTS`."""
+    together = pl.concat([pl.DataFrame(schema=COUNTS), *counts])
+    summed = together.filter(pl.col("entry").is_not_null()).group_by("grain", "entry")
+    return summed.agg(pl.col("number").sum()).select(*COUNTS)
+
+
+def most_frequent(counts: pl.DataFrame, *, min_count: int, max_entries: int) -> pl.DataFrame:
+    """The entries that may get ids: of each grain the most frequent first, then by alphabet.
+
+    Whatever shares of the entries it is applied to before, it gives the same for the whole.
+    """
+    return (
+        counts.filter(pl.col("number") >= min_count)
+        .sort("grain", "number", "entry", descending=[False, True, False])
+        .group_by("grain", maintain_order=True)
+        .head(max_entries)
+        .select(*COUNTS)
+    )
+
+
+def quantile_boundaries(counts: Iterable[tuple[float, int]], num_buckets: int) -> list[float]:
     """The inner boundaries that cut values into buckets of about the same size, distinct and ascending.
 
     Boundary k of n - 1 is the value before which, in sorted order, the share k / n of all values stands.
@@ -80,191 +95,33 @@ def quantile_boundaries(
         num_buckets: n.
     """
     ordered = sorted(counts)
-    total = sum(number for _, number in ordered)
-    ranks = [k * total // num_buckets for k in range(1, num_buckets)]
-    boundaries = []
-    before = 0
-    for value, number in ordered:
-        if any(before <= rank < before + number for rank in ranks):
-            boundaries.append(value)
-        before += number
-    return boundaries
+    if not ordered:
+        return []
+    ends = np.cumsum([number for _, number in ordered])
+    ranks = [k * int(ends[-1]) // num_buckets for k in range(1, num_buckets)]
+    chosen = np.unique(np.searchsorted(ends, ranks, side="right"))
+    return [ordered[index][0] for index in chosen]
 
 
-class BuildVocabularies(beam.PTransform):
-    """Counts tokens and values, and chooses the entries of every grain.
+def vocabularies(counts: pl.DataFrame, kinds: Mapping[str, GrainKind], *, number_buckets: int) -> list[Vocabulary]:
+    """The vocabulary of every grain, empty where nothing was counted.
 
-    Takes items and the queries of train requests; gives `(grain, entries)`, for grains that have any.
+    Args:
+        counts: What `most_frequent` gave for all text and categorical grains, and all counts of the numbers.
+        kinds: The kind of every grain.
+        number_buckets: Quantile buckets of a number column.
     """
-
-    def __init__(self, spec: schema.FeatureSpec, config: PreprocessConfig) -> None:
-        super().__init__()
-        self._spec, self._config = spec, config
-
-    @no_annotations
-    def expand(
-        self, texts: tuple[beam.PCollection[Item], beam.PCollection[str]]
-    ) -> beam.PCollection[Vocabulary]:
-        items, queries = texts
-        spec, config = self._spec, self._config
-        kinds = {grain.name: grain.kind for grain in spec.attribute_grains}
-        counts = (
-            (
-                items
-                | "Texts" >> beam.FlatMap(_texts).with_output_types(str)
-                | "CountItemText" >> CountTokens(spec.max_field_words),
-                items | "CountAttributes" >> CountAttributes(kinds),
-                queries | "CountQueries" >> CountTokens(spec.max_query_words),
-            )
-            | "Together" >> beam.Flatten()
-            | "Sum" >> beam.CombinePerKey(sum)
-        )
-        numbers = [name for name, kind in kinds.items() if kind is GrainKind.NUMBER]
-        entries = (
-            counts
-            | "NoNumbers" >> beam.Filter(_is_of, numbers, False)
-            | "NotTooRare" >> beam.Filter(_is_frequent, config.min_count)
-            | "ByGrain"
-            >> beam.Map(_rank).with_output_types(tuple[str, tuple[int, str]])
-            | "MostFrequent"
-            >> beam.combiners.Top.PerKey(config.max_vocabulary, reverse=True)
-            | "TakeEntries" >> beam.Map(_take_entries).with_output_types(Vocabulary)
-        )
-        boundaries = (
-            counts
-            | "OnlyNumbers" >> beam.Filter(_is_of, numbers, True)
-            | "ByColumn"
-            >> beam.Map(_value).with_output_types(tuple[str, tuple[float, int]])
-            | "GroupByColumn" >> beam.GroupByKey()
-            | "Quantiles"
-            >> beam.Map(_take_boundaries, config.number_buckets).with_output_types(
-                Vocabulary
-            )
-        )
-        return (entries, boundaries) | "AllGrains" >> beam.Flatten()
+    entries: list[Vocabulary] = []
+    for grain, kind in kinds.items():
+        of_grain = counts.filter(pl.col("grain") == grain)
+        if kind is GrainKind.NUMBER:
+            pairs = zip(of_grain["entry"].cast(pl.Float64).to_list(), of_grain["number"].to_list(), strict=True)
+            entries.append((grain, [repr(boundary) for boundary in quantile_boundaries(pairs, number_buckets)]))
+        else:
+            entries.append((grain, of_grain["entry"].to_list()))
+    return entries
 
 
-def _texts(item: Item) -> Iterator[str]:
-    return filter(None, item.texts)
-
-
-def _is_of(count: tuple[Entry, int], grains: Sequence[str], wanted: bool) -> bool:
-    return (count[0][0] in grains) == wanted
-
-
-def _is_frequent(count: tuple[Entry, int], min_count: int) -> bool:
-    return count[1] >= min_count
-
-
-def _rank(count: tuple[Entry, int]) -> tuple[str, tuple[int, str]]:
-    (grain, entry), number = count
-    return grain, (-number, entry)  # smallest first: most frequent, then by entry
-
-
-def _take_entries(ranked: tuple[str, list[tuple[int, str]]]) -> Vocabulary:
-    return ranked[0], [entry for _, entry in ranked[1]]
-
-
-def _value(count: tuple[Entry, int]) -> tuple[str, tuple[float, int]]:
-    (column, value), number = count
-    return column, (float(value), number)
-
-
-def _take_boundaries(
-    values: tuple[str, Iterable[tuple[float, int]]], num_buckets: int
-) -> Vocabulary:
-    return values[0], [
-        repr(boundary) for boundary in quantile_boundaries(values[1], num_buckets)
-    ]
-
-
-class CountTokens(beam.PTransform):
-    """Counts the tokens of texts, in batches: gives `((grain, token), number)`, to be summed."""
-
-    def __init__(self, max_words: int) -> None:
-        super().__init__()
-        self._max_words = max_words
-
-    def expand(
-        self, texts: beam.PCollection[str]
-    ) -> beam.PCollection[tuple[Entry, int]]:
-        return (
-            texts
-            | "Batch"
-            >> beam.BatchElements(min_batch_size=_BATCH, max_batch_size=_BATCH)
-            | "Count"
-            >> beam.ParDo(
-                _CountFn(functools.partial(count_tokens, max_words=self._max_words))
-            )
-        )
-
-
-class CountAttributes(beam.PTransform):
-    """Counts the values of items' attributes, in batches: gives `((column, value), number)`, to be summed."""
-
-    def __init__(self, kinds: Mapping[str, GrainKind]) -> None:
-        super().__init__()
-        self._kinds = dict(kinds)
-
-    def expand(
-        self, items: beam.PCollection[Item]
-    ) -> beam.PCollection[tuple[Entry, int]]:
-        return (
-            items
-            | "Batch"
-            >> beam.BatchElements(min_batch_size=_BATCH, max_batch_size=_BATCH)
-            | "Count"
-            >> beam.ParDo(_CountFn(functools.partial(_count_items, kinds=self._kinds)))
-        )
-
-
-def _count_items(
-    items: Sequence[Item], kinds: Mapping[str, GrainKind]
-) -> Counter[Entry]:
-    return count_attributes([item.attributes for item in items], kinds)
-
-
-class _CountFn(beam.DoFn):
-    """Adds up the counts of a bundle's batches before it sends them on."""
-
-    def __init__(self, count_fn: Callable[[list[Any]], Counter[Entry]]) -> None:
-        super().__init__()
-        self._count_fn = count_fn
-
-    def start_bundle(self) -> None:
-        self._counts: Counter[Entry] = Counter()
-
-    def process(self, batch: list[Any]) -> Iterator[tuple[Entry, int]]:
-        self._counts.update(self._count_fn(batch))
-        if len(self._counts) > _MAX_COUNTS:
-            yield from self._counts.items()
-            self._counts.clear()
-
-    def finish_bundle(self) -> Iterator[Any]:
-        for counted in self._counts.items():
-            yield GlobalWindows.windowed_value(counted)
-
-
-class WriteVocabularies(beam.PTransform):
-    """Writes `vocab/GRAIN.txt` for every grain, one entry a line; a grain without entries has an empty file."""
-
-    def __init__(self, output: str, spec: schema.FeatureSpec) -> None:
-        super().__init__()
-        self._output, self._spec = output, spec
-
-    def expand(
-        self, vocabularies: beam.PCollection[Vocabulary]
-    ) -> beam.PCollection[str]:
-        grains = [grain.name for grain in self._spec.grains]
-        return (
-            vocabularies.pipeline
-            | "NameGrains" >> beam.Create(grains)
-            | "Write"
-            >> beam.Map(_write, self._output, beam.pvalue.AsDict(vocabularies))
-        )
-
-
-def _write(grain: str, output: str, vocabularies: Mapping[str, Sequence[str]]) -> str:
-    path = FileSystems.join(output, schema.VOCABULARY_DIR, f"{grain}.txt")
-    write_text(path, "".join(f"{entry}\n" for entry in vocabularies.get(grain, [])))
-    return path
+def vocabulary_text(entries: Sequence[str]) -> str:
+    """The file of a vocabulary: one entry a line."""
+    return "".join(f"{entry}\n" for entry in entries)

@@ -1,0 +1,59 @@
+"""Transforms that bring tables together, bucket by bucket."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import apache_beam as beam
+import polars as pl
+from apache_beam.typehints import no_annotations
+
+from beam.tables import Part, Schema, unpack
+
+
+class BucketFn(beam.DoFn):
+    """Works on one bucket: a subclass says which tables it takes, and reads them by `tables`."""
+
+    schemas: Mapping[str, Schema]
+
+    def tables(self, element: tuple[int, Mapping[str, Iterable[bytes]]]) -> tuple[int, dict[str, pl.DataFrame]]:
+        """The number of the bucket, and its tables by name."""
+        number, parts = element
+        return number, {name: unpack(parts.get(name, ()), schema) for name, schema in self.schemas.items()}
+
+
+class PerBucket(beam.PTransform):
+    """Calls a `BucketFn` with every bucket, all parts of its tables together; also with buckets that have none."""
+
+    def __init__(
+        self,
+        fn: BucketFn,
+        *side_inputs: Any,
+        num_buckets: int,
+        outputs: Sequence[str],
+    ) -> None:
+        """Args:
+        fn: What to do.
+        *side_inputs: Further arguments of its `process`.
+        num_buckets: Buckets have the numbers below this.
+        outputs: The tags of what it yields.
+        """
+        super().__init__()
+        self._fn, self._side_inputs = fn, side_inputs
+        self._num_buckets, self._outputs = num_buckets, outputs
+
+    @no_annotations
+    def expand(self, tables: Mapping[str, beam.PCollection[Part]]) -> Any:
+        pipeline = next(iter(tables.values())).pipeline
+        every = pipeline | "EveryBucket" >> beam.Create(
+            [(number, b"") for number in range(self._num_buckets)], reshuffle=False
+        ).with_output_types(Part)
+        return (
+            {**tables, "": every}
+            | "Together" >> beam.CoGroupByKey()
+            | beam.ParDo(self._fn, *self._side_inputs).with_outputs(*self._outputs)
+        )
+
+
+def tagged(tag: str, parts: Iterable[Any]) -> Iterable[Any]:
+    """Elements of one of several outputs."""
+    return (beam.pvalue.TaggedOutput(tag, part) for part in parts)

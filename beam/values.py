@@ -1,0 +1,221 @@
+"""The rules for single values of a log: what is taken, as what, and for what reason it is rejected."""
+
+import datetime
+import math
+import unicodedata
+import zoneinfo
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+from beam.accounting import Rejected, RejectedRow
+from tfrs_mmse import schema
+
+_MAX_SECONDS = 1e11  # the year 5138; a larger number is in another unit, which we do not guess at
+_MAX_POSITION = 2**31
+_MAX_FLOAT32 = 3.4e38
+_UNITS = {"s": 1, "ms": 1e3, "us": 1e6, "ns": 1e9}
+_YES = frozenset(("1", "true", "t", "yes", "y"))
+_NO = frozenset(("0", "false", "f", "no", "n", ""))
+
+
+def each(rule: Callable[[Any], Any], values: Iterable[Any]) -> list[Any]:
+    """What a rule makes of each value, None where it rejects it; equal values of one type are looked at once."""
+    known: dict[Any, Any] = {}
+    results = []
+    for value in values:
+        try:
+            results.append(known[value.__class__, value])
+        except KeyError:
+            known[value.__class__, value] = result = _accepted(rule, value)
+            results.append(result)
+        except TypeError:  # a list has no hash
+            results.append(_accepted(rule, value))
+    return results
+
+
+def _accepted(rule: Callable[[Any], Any], value: Any) -> Any:
+    try:
+        return rule(value)
+    except RejectedRow:
+        return None
+
+
+def is_missing(value: Any) -> bool:
+    """Whether there is no value: pandas writes NaN for it, and CSV nothing."""
+    return value is None or value == "" or (isinstance(value, float) and value != value)
+
+
+def text_value(value: Any, reason: Rejected) -> str:
+    """A value as text: None is "", numbers as they print, a list's parts joined by spaces.
+
+    Raises:
+        RejectedRow: for `reason` when it is something else, for `not_utf8` when UTF-8 cannot hold it.
+    """
+    match value:
+        case str():
+            text = value
+        case None:
+            return ""
+        case bool():
+            text = str(value).lower()
+        case float() if math.isnan(value):
+            return ""
+        case int() | float():
+            text = str(value)
+        case bytes():
+            try:
+                text = value.decode("utf-8")
+            except UnicodeDecodeError:
+                raise RejectedRow(Rejected.NOT_UTF8) from None
+        case list() | tuple():
+            text = " ".join(text_value(part, reason) for part in value)
+        case _:
+            raise RejectedRow(reason)
+    if not text.isascii():
+        try:
+            text.encode("utf-8")
+        except UnicodeEncodeError:  # half of a surrogate pair, which JSON can write and UTF-8 cannot
+            raise RejectedRow(Rejected.NOT_UTF8) from None
+    return text
+
+
+def id_value(value: Any, reason: Rejected) -> str:
+    """An id: a string or an integer; "" where it is missing.
+
+    Raises:
+        RejectedRow: for `reason` when it is blank or something else.
+    """
+    if is_missing(value):
+        return ""
+    if type(value) not in (str, int, bytes):
+        raise RejectedRow(reason)
+    text = text_value(value, reason)
+    if text.isspace():
+        raise RejectedRow(reason)
+    return text
+
+
+def query_value(value: Any) -> str:
+    """`""` where it is missing; otherwise a query that `text.check_queries` takes."""
+    if isinstance(value, list | tuple | bool):
+        raise RejectedRow(Rejected.BAD_QUERY)
+    query = text_value(value, Rejected.BAD_QUERY)
+    if not query:
+        return ""
+    if len(query) > schema.MAX_QUERY_BYTES or len(query.encode("utf-8")) > schema.MAX_QUERY_BYTES:
+        raise RejectedRow(Rejected.QUERY_TOO_LONG)
+    if not has_word(query):
+        raise RejectedRow(Rejected.EMPTY_QUERY)
+    return query
+
+
+def has_word(query: str) -> bool:
+    """Whether there is a letter or a digit, of any script, in it."""
+    return any(unicodedata.category(c)[0] in "LN" for c in query)
+
+
+def position_value(value: Any) -> int:
+    """A 0-based position; -1 where it is missing."""
+    if is_missing(value):
+        return -1
+    try:
+        number = (
+            float(value)
+            if isinstance(value, int | float | str) and not isinstance(value, bool)
+            else -1.0
+        )
+    except (ValueError, OverflowError):
+        number = -1.0
+    if not (0 <= number < _MAX_POSITION and number.is_integer()):
+        raise RejectedRow(Rejected.BAD_POSITION)
+    return int(number)
+
+
+def flag_value(value: Any) -> bool:
+    """Whether something happened: a boolean, a word for one, or how often; False where it is missing."""
+    if is_missing(value):
+        return False
+    if isinstance(value, str):
+        word = value.strip().lower()
+        if word in _YES or word in _NO:
+            return word in _YES
+    try:
+        number = float(value)
+    except (TypeError, ValueError, OverflowError):
+        raise RejectedRow(Rejected.BAD_FLAG) from None
+    if not 0 <= number < math.inf:
+        raise RejectedRow(Rejected.BAD_FLAG)
+    return number > 0
+
+
+def number_value(value: Any) -> float:
+    """A number that a 32-bit float can hold; NaN where it is missing."""
+    if is_missing(value):
+        return math.nan
+    if isinstance(value, bool | list | tuple | dict):
+        raise RejectedRow(Rejected.BAD_NUMBER)
+    try:
+        number = float(value)
+    except (TypeError, ValueError, OverflowError):
+        raise RejectedRow(Rejected.BAD_NUMBER) from None
+    if abs(number) > _MAX_FLOAT32:
+        raise RejectedRow(Rejected.BAD_NUMBER)
+    return number
+
+
+class Clock(NamedTuple):
+    """How a log writes moments.
+
+    Attributes:
+        unit: Of numbers since 1970: `s`, `ms`, `us` or `ns`.
+        zone: The time zone of moments that do not name theirs.
+        format: Of strings, as `strptime` takes it; `""` for ISO 8601.
+    """
+
+    unit: str = "s"
+    zone: str = "UTC"
+    format: str = ""
+
+    def seconds(self, value: Any) -> float:
+        """Seconds since 1970 from a number, a numeric string, a string of the format, or a datetime.
+
+        Raises:
+            RejectedRow: it is missing, or none of these, or before 1970.
+        """
+        match value:
+            case None | "":
+                raise RejectedRow(Rejected.MISSING_FIELD)
+            case bool():
+                raise RejectedRow(Rejected.BAD_TIMESTAMP)
+            case int() | float():
+                try:
+                    return _plausible(value / _UNITS[self.unit])
+                except OverflowError:
+                    raise RejectedRow(Rejected.BAD_TIMESTAMP) from None
+            case str():
+                return self._of_string(value)
+            case datetime.datetime():
+                return self._of_moment(value)
+        raise RejectedRow(Rejected.BAD_TIMESTAMP)
+
+    def _of_string(self, value: str) -> float:
+        try:
+            if self.format:
+                return self._of_moment(datetime.datetime.strptime(value.strip(), self.format))
+            try:
+                return _plausible(float(value) / _UNITS[self.unit])
+            except ValueError:
+                return self._of_moment(datetime.datetime.fromisoformat(value.strip()))
+        except (ValueError, OverflowError):
+            raise RejectedRow(Rejected.BAD_TIMESTAMP) from None
+
+    def _of_moment(self, moment: datetime.datetime) -> float:
+        if moment.tzinfo is None:
+            moment = moment.replace(tzinfo=zoneinfo.ZoneInfo(self.zone))
+        return _plausible(moment.timestamp())
+
+
+def _plausible(seconds: float) -> float:
+    if not 0 <= seconds < _MAX_SECONDS:
+        raise RejectedRow(Rejected.BAD_TIMESTAMP)
+    return float(seconds)
