@@ -25,6 +25,7 @@ class Rejected(enum.StrEnum):
     NOT_JSON = "not_json"
     NOT_AN_OBJECT = "not_an_object"
     WRONG_NUMBER_OF_FIELDS = "wrong_number_of_fields"
+    UNCLOSED_QUOTE = "unclosed_quote"
     MISSING_FIELD = "missing_field"
     UNKNOWN_EVENT = "unknown_event"
     BAD_REQUEST_ID = "bad_request_id"
@@ -49,9 +50,7 @@ class Dropped(enum.StrEnum):
     """Why a good row is left out of the records, by policy."""
 
     IGNORED_EVENT = "ignored_event"  # of a kind that the config ignores
-    REQUEST_TOO_LARGE = (
-        "request_too_large"  # more items than anybody was shown at once
-    )
+    REQUEST_TOO_LARGE = "request_too_large"  # more items than anybody was shown at once
     UNKNOWN_ITEM = "unknown_item"  # the catalogue does not have the item
     ORDER_UNATTRIBUTED = (
         "order_unattributed"  # no request, or no query, that the order could belong to

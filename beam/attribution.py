@@ -20,10 +20,14 @@ def touches(events: pl.DataFrame) -> pl.DataFrame:
         events: Columns of `TOUCHES`.
     """
     is_click = (pl.col("request_id") != "") & (pl.col("level") == Level.CLICKED)
-    return events.filter((pl.col("user_id") != "") & ((pl.col("request_id") == "") | is_click)).select(*TOUCHES)
+    return events.filter(
+        (pl.col("user_id") != "") & ((pl.col("request_id") == "") | is_click)
+    ).select(*TOUCHES)
 
 
-def attribute(events: pl.DataFrame, *, window_seconds: float) -> tuple[pl.DataFrame, int]:
+def attribute(
+    events: pl.DataFrame, *, window_seconds: float
+) -> tuple[pl.DataFrame, int]:
     """Attributes events without a request to the same user's latest click on the same item, at or before them.
 
     Of several clicks in the same moment the one whose request id is last by alphabet counts. A click after the order

@@ -13,12 +13,19 @@ from beam.tables import Part, Schema, unpack
 class BucketFn(beam.DoFn):
     """Works on one bucket: a subclass says which tables it takes, and reads them by `tables`."""
 
-    schemas: Mapping[str, Schema]
+    def __init__(self, schemas: Mapping[str, Schema]) -> None:
+        super().__init__()
+        self._schemas = schemas
 
-    def tables(self, element: tuple[int, Mapping[str, Iterable[bytes]]]) -> tuple[int, dict[str, pl.DataFrame]]:
+    def tables(
+        self, element: tuple[int, Mapping[str, Iterable[bytes]]]
+    ) -> tuple[int, dict[str, pl.DataFrame]]:
         """The number of the bucket, and its tables by name."""
         number, parts = element
-        return number, {name: unpack(parts.get(name, ()), schema) for name, schema in self.schemas.items()}
+        return number, {
+            name: unpack(parts.get(name, ()), schema)
+            for name, schema in self._schemas.items()
+        }
 
 
 class PerBucket(beam.PTransform):

@@ -28,7 +28,11 @@ SPLIT_BY = ("time", "query")
 ROLES = ("text", "categorical", "number", "ignore")
 TIME_UNITS = ("s", "ms", "us", "ns")
 
-_CHOICES = {"split_by": SPLIT_BY, "cart_level": CART_LEVELS, "timestamp_unit": TIME_UNITS}
+_CHOICES = {
+    "split_by": SPLIT_BY,
+    "cart_level": CART_LEVELS,
+    "timestamp_unit": TIME_UNITS,
+}
 _AT_LEAST = {
     "attribution_hours": 0,
     "unclicked_below": 0,
@@ -115,7 +119,9 @@ class PreprocessConfig:
             )
         for name, choices in _CHOICES.items():
             if (value := getattr(self, name)) not in choices:
-                raise CommandError(f"{name} must be one of {_listed(choices)}, got {value!r}")
+                raise CommandError(
+                    f"{name} must be one of {_listed(choices)}, got {value!r}"
+                )
         try:
             zoneinfo.ZoneInfo(self.time_zone)
         except (ValueError, OSError):
@@ -128,7 +134,9 @@ class PreprocessConfig:
             )
         for name, kind in self.event_names.items():
             if kind not in KINDS:
-                raise CommandError(f"the event {name} must be one of {_listed(KINDS)}, got {kind!r}")
+                raise CommandError(
+                    f"the event {name} must be one of {_listed(KINDS)}, got {kind!r}"
+                )
         for column, role in self.roles.items():
             if role not in ROLES:
                 raise CommandError(

@@ -10,7 +10,15 @@ from beam.accounting import Rejected, RejectedRow
 from beam.config import KINDS, PreprocessConfig
 from beam.parsing import Parsed, parse_batch
 from beam.sources import Batch, Fields
-from beam.values import Clock, each, flag_value, id_value, is_missing, position_value, query_value
+from beam.values import (
+    Clock,
+    each,
+    flag_value,
+    id_value,
+    is_missing,
+    position_value,
+    query_value,
+)
 from tfrs_mmse.cli import CommandError
 from tfrs_mmse.schema import Level
 
@@ -74,7 +82,11 @@ class EventLayout:
     def kind(self, *values: Any) -> int:
         """The kind that the value of `event`, or those of the flags, mean: its number in `config.KINDS`."""
         if self.flags:
-            shown = [kind for flag, kind in zip(values, self.flags.values(), strict=True) if flag_value(flag)]
+            shown = [
+                kind
+                for flag, kind in zip(values, self.flags.values(), strict=True)
+                if flag_value(flag)
+            ]
             return KINDS.index(shown[0] if shown else "impression")
         (value,) = values
         if is_missing(value):
@@ -88,7 +100,12 @@ class EventLayout:
         return tuple(self.flags) or (self.columns["event"],)
 
 
-def event_layout(rows: Sequence[Fields], config: PreprocessConfig, *, path: str) -> EventLayout:
+NO_EVENTS = EventLayout(columns={}, flags={}, names={}, clock=Clock())
+
+
+def event_layout(
+    rows: Sequence[Fields], config: PreprocessConfig, *, path: str
+) -> EventLayout:
     """Learns from the first rows of the log how it tells of events.
 
     Raises:
@@ -96,7 +113,15 @@ def event_layout(rows: Sequence[Fields], config: PreprocessConfig, *, path: str)
     """
     present = list(dict.fromkeys(column for row in rows for column in row))
     mapping = config.event_columns
-    ours = ("event", "request_id", "timestamp", "query", "item_id", "position", "user_id")
+    ours = (
+        "event",
+        "request_id",
+        "timestamp",
+        "query",
+        "item_id",
+        "position",
+        "user_id",
+    )
     columns = {name: mapping.get(name, name) for name in ours}
     flags = {mapping.get(name, name): kind for name, kind in _FLAGS.items()}
     flags = {column: kind for column, kind in flags.items() if column in present}
@@ -112,7 +137,9 @@ def event_layout(rows: Sequence[Fields], config: PreprocessConfig, *, path: str)
             )
     names = {kind: kind for kind in KINDS} | config.event_names
     clock = Clock(config.timestamp_unit, config.time_zone, config.timestamp_format)
-    return EventLayout(columns=columns, flags=flags if is_wide else {}, names=names, clock=clock)
+    return EventLayout(
+        columns=columns, flags=flags if is_wide else {}, names=names, clock=clock
+    )
 
 
 def levels(config: PreprocessConfig) -> pl.Series:
@@ -167,12 +194,20 @@ def parse_events(batch: Batch, layout: EventLayout) -> Parsed:
         "position": position_value,
         "user_id": lambda value: id_value(value, Rejected.BAD_USER_ID),
     }
-    values = {name: each(rule, rows.column(columns[name])) for name, rule in rules.items()}
+    values = {
+        name: each(rule, rows.column(columns[name])) for name, rule in rules.items()
+    }
     values["kind"] = each(lambda row: layout.kind(*row), zip(*kinds, strict=True))
-    from_elsewhere = pl.col("kind").is_in([KINDS.index(kind) for kind in _FROM_ELSEWHERE])
+    from_elsewhere = pl.col("kind").is_in(
+        [KINDS.index(kind) for kind in _FROM_ELSEWHERE]
+    )
     is_good = (pl.col("item_id") != "") & (
         from_elsewhere | ((pl.col("request_id") != "") & (pl.col("query") != ""))
     )
     return parse_batch(
-        batch, values, EVENTS_SCHEMA, is_good, lambda fields: parse_event(fields, layout)
+        batch,
+        values,
+        EVENTS_SCHEMA,
+        is_good,
+        lambda fields: parse_event(fields, layout),
     )

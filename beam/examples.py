@@ -23,10 +23,9 @@ def encode_items(items: pl.DataFrame, spec: schema.FeatureSpec) -> Iterator[byte
         spec: The feature spec.
     """
     slots = items.with_columns(level=pl.lit(int(Level.RANDOM)), position=pl.lit(-1))
-    texts = pl.concat_list(
-        [pl.when(pl.col(column) != "").then(pl.col(column)) for column in map(text_column, spec.text_fields)]
-    )
-    texts = items.select(texts.list.drop_nulls().list.join("\n"))[:, 0].to_list()
+    fields = [pl.col(column) for column in map(text_column, spec.text_fields)]
+    filled = pl.concat_list([pl.when(field != "").then(field) for field in fields])
+    texts = items.select(filled.list.drop_nulls().list.join("\n"))[:, 0].to_list()
     titles = items[text_column(spec.text_fields[0])].to_list()
     for start in range(0, items.height, _REQUESTS):
         columns = _SlotColumns(slots[start : start + _REQUESTS], spec)
@@ -58,7 +57,10 @@ def encode_requests(
         first = ends[start - 1] if start else 0
         columns = _SlotColumns(slots[first : ends[start + batch.height - 1]], spec)
         queries = batch["query"].to_list()
-        ids = {grain: rows.to_list() for grain, rows in featurizer.query(tf.constant(queries)).items()}
+        ids = {
+            grain: rows.to_list()
+            for grain, rows in featurizer.query(tf.constant(queries)).items()
+        }
         begin = first
         for n, positives in enumerate(batch["positives"].to_list()):
             example = tf.train.Example()
@@ -80,7 +82,9 @@ class _SlotColumns:
         spec: The feature spec.
         """
         one_each = np.ones(slots.height, np.int64)
-        self._item_ids = [item_id.encode("utf-8") for item_id in slots["item_id"].to_list()]
+        self._item_ids = [
+            item_id.encode("utf-8") for item_id in slots["item_id"].to_list()
+        ]
         self._log_probabilities = slots["log_probability"].to_list()
         self._ints: list[tuple[str, Sequence[Any], list[int]]] = []
         for name, column in ((schema.LEVEL, "level"), (schema.POSITION, "position")):
@@ -95,7 +99,11 @@ class _SlotColumns:
                 (schema.item_lengths(grain.name), lengths),
                 (schema.item_feature(grain.name), ids),
             ):
-                self._add_column(name, lists.explode(empty_as_null=False), lists.list.len().to_numpy())
+                self._add_column(
+                    name,
+                    lists.explode(empty_as_null=False),
+                    lists.list.len().to_numpy(),
+                )
 
     def _add_column(self, name: str, flat: pl.Series, lengths: np.ndarray) -> None:
         ends = [0, *np.cumsum(lengths, dtype=np.int64).tolist()]
@@ -105,13 +113,17 @@ class _SlotColumns:
         """Adds slots `begin` to `end` to an example."""
         feature = example.features.feature
         feature[schema.ITEM_ID].bytes_list.value.extend(self._item_ids[begin:end])
-        feature[schema.LOG_PROBABILITY].float_list.value.extend(self._log_probabilities[begin:end])
+        feature[schema.LOG_PROBABILITY].float_list.value.extend(
+            self._log_probabilities[begin:end]
+        )
         for name, flat, ends in self._ints:
             feature[name].int64_list.value.extend(flat[ends[begin] : ends[end]])
 
 
 def _add_strings(example: tf.train.Example, name: str, values: Iterable[str]) -> None:
-    example.features.feature[name].bytes_list.value.extend([value.encode("utf-8") for value in values])
+    example.features.feature[name].bytes_list.value.extend(
+        [value.encode("utf-8") for value in values]
+    )
 
 
 def _add_ints(example: tf.train.Example, name: str, values: Iterable[int]) -> None:

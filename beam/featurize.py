@@ -24,18 +24,28 @@ def lengths_column(grain: str) -> str:
     return f"lengths:{grain}"
 
 
-def features_schema(spec: schema.FeatureSpec) -> dict[str, pl.DataType | type[pl.DataType]]:
+def features_schema(
+    spec: schema.FeatureSpec,
+) -> dict[str, pl.DataType | type[pl.DataType]]:
     """The columns of a table of encoded items."""
-    columns: dict[str, pl.DataType | type[pl.DataType]] = {"item_id": pl.String, "log_probability": pl.Float32}
+    columns: dict[str, pl.DataType | type[pl.DataType]] = {
+        "item_id": pl.String,
+        "log_probability": pl.Float32,
+    }
     for grain in spec.grains:
         if grain.kind is GrainKind.TEXT:
-            columns |= {ids_column(grain.name): pl.List(pl.Int32), lengths_column(grain.name): pl.List(pl.Int32)}
+            columns |= {
+                ids_column(grain.name): pl.List(pl.Int32),
+                lengths_column(grain.name): pl.List(pl.Int32),
+            }
         else:
             columns[ids_column(grain.name)] = pl.Int32
     return columns
 
 
-def encode_items(items: pl.DataFrame, spec: schema.FeatureSpec, featurizer: features.Featurizer) -> pl.DataFrame:
+def encode_items(
+    items: pl.DataFrame, spec: schema.FeatureSpec, featurizer: features.Featurizer
+) -> pl.DataFrame:
     """Adds the ids of every grain to a table of items.
 
     Args:
@@ -50,17 +60,27 @@ def encode_items(items: pl.DataFrame, spec: schema.FeatureSpec, featurizer: feat
     return pl.concat(encoded)
 
 
-def _encode(items: pl.DataFrame, spec: schema.FeatureSpec, featurizer: features.Featurizer) -> pl.DataFrame:
+def _encode(
+    items: pl.DataFrame, spec: schema.FeatureSpec, featurizer: features.Featurizer
+) -> pl.DataFrame:
     ids = featurizer.items(_fields(items, spec))
     columns = []
     for grain in spec.grains:
         of_grain = ids[grain.name]
         name = ids_column(grain.name)
         if isinstance(of_grain, tf.RaggedTensor):  # [B, F, (ids)]
-            lengths = of_grain.values.row_lengths().numpy().reshape(items.height, len(spec.text_fields))
-            columns.append(_lists(name, of_grain.flat_values.numpy(), lengths.sum(axis=1)))
+            lengths = (
+                of_grain.values.row_lengths()
+                .numpy()
+                .reshape(items.height, len(spec.text_fields))
+            )
+            columns.append(
+                _lists(name, of_grain.flat_values.numpy(), lengths.sum(axis=1))
+            )
             num_fields = np.full(items.height, len(spec.text_fields))
-            columns.append(_lists(lengths_column(grain.name), lengths.reshape(-1), num_fields))
+            columns.append(
+                _lists(lengths_column(grain.name), lengths.reshape(-1), num_fields)
+            )
         else:
             columns.append(pl.Series(name, of_grain.numpy().astype(np.int32)))
     return items.with_columns(columns)
@@ -68,10 +88,15 @@ def _encode(items: pl.DataFrame, spec: schema.FeatureSpec, featurizer: features.
 
 def _fields(items: pl.DataFrame, spec: schema.FeatureSpec) -> Mapping[str, tf.Tensor]:
     """The raw fields of items as `features.Featurizer.items` takes them: [B] tensors by name."""
-    fields = {name: tf.constant(items[text_column(name)].to_list(), tf.string) for name in spec.text_fields}
+    fields = {
+        name: tf.constant(items[text_column(name)].to_list(), tf.string)
+        for name in spec.text_fields
+    }
     for grain in spec.attribute_grains:
         dtype = tf.float32 if grain.kind is GrainKind.NUMBER else tf.string
-        fields[grain.name] = tf.constant(items[attribute_column(grain.name)].to_list(), dtype)
+        fields[grain.name] = tf.constant(
+            items[attribute_column(grain.name)].to_list(), dtype
+        )
     return fields
 
 

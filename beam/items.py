@@ -57,7 +57,7 @@ class ItemLayout:
     text_fields: tuple[str, ...]
     attributes: tuple[tuple[str, GrainKind], ...]
     unused: tuple[str, ...]
-    clock: Clock = Clock()
+    clock: Clock
 
     def table_schema(self) -> dict[str, type[pl.DataType]]:
         """The columns of a table of items, all named as here: `item_id`, `updated_at`, `text:F` and `attribute:A`.
@@ -66,7 +66,9 @@ class ItemLayout:
         """
         texts = {text_column(name): pl.String for name in self.text_fields}
         attributes = {
-            attribute_column(name): pl.Float64 if kind is GrainKind.NUMBER else pl.String
+            attribute_column(name): pl.Float64
+            if kind is GrainKind.NUMBER
+            else pl.String
             for name, kind in self.attributes
         }
         return {"item_id": pl.String, UPDATED_AT: pl.Float64, **texts, **attributes}
@@ -192,7 +194,9 @@ def parse_item(fields: Fields, layout: ItemLayout) -> tuple[str | float, ...]:
     if not texts[0] or texts[0].isspace():
         raise RejectedRow(Rejected.EMPTY_TITLE)
     attributes = [
-        number_value(fields.get(columns[name])) if kind is GrainKind.NUMBER else _text(fields.get(columns[name]))
+        number_value(fields.get(columns[name]))
+        if kind is GrainKind.NUMBER
+        else _text(fields.get(columns[name]))
         for name, kind in layout.attributes
     ]
     moment = fields.get(columns[UPDATED_AT]) if UPDATED_AT in columns else None
@@ -203,9 +207,16 @@ def parse_item(fields: Fields, layout: ItemLayout) -> tuple[str | float, ...]:
 def parse_items(batch: Batch, layout: ItemLayout) -> Parsed:
     """`parse_item` for a whole batch: a table of `ItemLayout.table_schema` and what is rejected."""
     columns, column = layout.columns, batch.rows.column
-    moments = column(columns[UPDATED_AT]) if UPDATED_AT in columns else [None] * len(batch.lines)
+    moments = (
+        column(columns[UPDATED_AT])
+        if UPDATED_AT in columns
+        else [None] * len(batch.lines)
+    )
     values = {
-        "item_id": each(lambda value: id_value(value, Rejected.BAD_ITEM_ID), column(columns["item_id"])),
+        "item_id": each(
+            lambda value: id_value(value, Rejected.BAD_ITEM_ID),
+            column(columns["item_id"]),
+        ),
         UPDATED_AT: each(lambda value: _updated_at(value, layout.clock), moments),
     }
     for name in layout.text_fields:
@@ -215,7 +226,13 @@ def parse_items(batch: Batch, layout: ItemLayout) -> Parsed:
         values[attribute_column(name)] = each(rule, column(columns[name]))
     title = pl.col(text_column(layout.text_fields[0]))
     is_good = (pl.col("item_id") != "") & title.str.contains(r"[\p{L}\p{N}\p{P}\p{S}]")
-    return parse_batch(batch, values, layout.table_schema(), is_good, lambda fields: parse_item(fields, layout))
+    return parse_batch(
+        batch,
+        values,
+        layout.table_schema(),
+        is_good,
+        lambda fields: parse_item(fields, layout),
+    )
 
 
 def _text(value: object) -> str:

@@ -18,7 +18,7 @@ from beam.accounting import (
     table,
 )
 from beam.config import PreprocessConfig
-from beam.events import event_layout
+from beam.events import NO_EVENTS, event_layout
 from beam.items import item_layout
 from beam.local import make_pipeline, run
 from beam.output import abandon, begin, finish, split_counts, write_manifest
@@ -30,6 +30,7 @@ from tfrs_mmse.cli import CommandError
 
 _SHARD_BYTES = 32 << 20  # of unpacked logs
 _MIN_SHARDS, _MAX_SHARDS = 8, 4096
+
 
 def preprocess(
     events: Sequence[str],
@@ -60,7 +61,7 @@ def preprocess(
     event_files = match_files(events, source=EVENTS) if events else {}
     path, rows = read_head(list(item_files), source=ITEMS)
     layout = item_layout(rows, config, path=path)
-    events_layout = None
+    events_layout = NO_EVENTS
     if event_files:
         path, rows = read_head(list(event_files), source=EVENTS)
         events_layout = event_layout(rows, config, path=path)
@@ -69,7 +70,9 @@ def preprocess(
             f"columns not used: {', '.join(layout.unused)}; give them a role in --config"
         )
     num_bytes = plain_size(item_files) + plain_size(event_files)
-    config = dataclasses.replace(config, num_shards=config.num_shards or _num_shards(num_bytes))
+    config = dataclasses.replace(
+        config, num_shards=config.num_shards or _num_shards(num_bytes)
+    )
     folder = begin(output)
     try:
         pipeline = make_pipeline(beam_flags, num_bytes=num_bytes)
@@ -133,7 +136,11 @@ def check_events(
             "check that the log's clicks are among the files, and how its events are named"
         )
     num_unknown = dropped.get(Dropped.UNKNOWN_ITEM.counter, 0)
-    if num_unknown and num_unknown + dropped.get(Dropped.ORDER_UNATTRIBUTED.counter, 0) == num_events:
+    if (
+        num_unknown
+        and num_unknown + dropped.get(Dropped.ORDER_UNATTRIBUTED.counter, 0)
+        == num_events
+    ):
         raise CommandError(
             f"the catalogue has none of the items that the {num_events} events name; "
             "check that --events and --items belong together and write item_id alike"

@@ -26,9 +26,7 @@ _STREAMS = "|".join((schema.ITEMS, *schema.SPLITS))
 _SHARD = r"\d{5}-of-\d{5}"
 _UNFINISHED = "_unfinished"
 _LETTERS = rf"rejected-({'|'.join(SOURCES)})-{_SHARD}\.jsonl"
-_FILE = (
-    rf"{re.escape(schema.MANIFEST)}|{schema.VOCABULARY_DIR}/\w+\.txt|({_STREAMS})-{_SHARD}\.tfrecord\.gz|{_LETTERS}"
-)
+_FILE = rf"{re.escape(schema.MANIFEST)}|{schema.VOCABULARY_DIR}/\w+\.txt|({_STREAMS})-{_SHARD}\.tfrecord\.gz|{_LETTERS}"
 _OURS = re.compile(rf"{_FILE}|{_UNFINISHED}/.*")
 
 
@@ -53,10 +51,14 @@ def begin(output: str) -> str:
 def abandon(output: str, *, keep_letters: bool = True) -> None:
     """Removes what an unfinished run wrote; its dead letters may stay, for whoever looks for what went wrong."""
     names = [name for name in _files(output) if name.startswith(f"{_UNFINISHED}/")]
-    kept = [name for name in names if keep_letters and re.fullmatch(rf"{_UNFINISHED}/{_LETTERS}", name)]
+    kept = [
+        name
+        for name in names
+        if keep_letters and re.fullmatch(rf"{_UNFINISHED}/{_LETTERS}", name)
+    ]
     _delete(output, [name for name in names if name not in kept])
-    if not kept:
-        _delete_folder(FileSystems.join(output, _UNFINISHED))
+    folder = FileSystems.join(output, _UNFINISHED)
+    _delete_folder(FileSystems.join(folder, schema.VOCABULARY_DIR) if kept else folder)
 
 
 def finish(output: str) -> None:
@@ -65,11 +67,19 @@ def finish(output: str) -> None:
     old = [name for name in names if not name.startswith(f"{_UNFINISHED}/")]
     _delete(output, sorted(old, key=lambda name: (name != schema.MANIFEST, name)))
     new = [name.removeprefix(f"{_UNFINISHED}/") for name in names if name not in old]
-    new = sorted((name for name in new if not name.endswith(PART)), key=lambda name: (name == schema.MANIFEST, name))
-    if Path(output).is_dir():  # in an object store a directory is only a prefix, and there is nothing to make
+    new = sorted(
+        (name for name in new if not name.endswith(PART)),
+        key=lambda name: (name == schema.MANIFEST, name),
+    )
+    if (
+        Path(output).is_dir()
+    ):  # in an object store a directory is only a prefix, and there is nothing to make
         Path(output, schema.VOCABULARY_DIR).mkdir(exist_ok=True)
     for name in new:
-        FileSystems.rename([FileSystems.join(output, _UNFINISHED, name)], [FileSystems.join(output, name)])
+        FileSystems.rename(
+            [FileSystems.join(output, _UNFINISHED, name)],
+            [FileSystems.join(output, name)],
+        )
     abandon(output, keep_letters=False)
 
 
@@ -78,8 +88,13 @@ def _files(output: str) -> dict[str, str]:
     try:
         found = FileSystems.match([FileSystems.join(output, "**")])[0].metadata_list
     except (BeamIOError, ValueError) as e:
-        raise CommandError(f"cannot look into the output directory {output}: {e}") from None
-    return {metadata.path.removeprefix(output.rstrip("/") + "/"): metadata.path for metadata in found}
+        raise CommandError(
+            f"cannot look into the output directory {output}: {e}"
+        ) from None
+    return {
+        metadata.path.removeprefix(output.rstrip("/") + "/"): metadata.path
+        for metadata in found
+    }
 
 
 def _delete(output: str, names: Iterable[str]) -> None:

@@ -34,7 +34,7 @@ def build(
     pipeline: beam.Pipeline,
     *,
     event_files: Mapping[str, int],
-    event_layout: EventLayout | None,
+    event_layout: EventLayout,
     item_files: Mapping[str, int],
     item_layout: ItemLayout,
     config: PreprocessConfig,
@@ -76,7 +76,9 @@ def build(
         EVENTS,
         event_files,
         parse=functools.partial(parse_events, layout=event_layout),
-        route=functools.partial(route_events, level_of=levels(config), num_buckets=num_shards),
+        route=functools.partial(
+            route_events, level_of=levels(config), num_buckets=num_shards
+        ),
         tags=["sightings", "touches"],
         output=output,
         redact=redact,
@@ -91,7 +93,10 @@ def build(
     catalogue = {"rows": rows.rows, "asked": shown.asked} | "KeepItems" >> per_bucket(
         KeepItemsFn(item_layout, config), outputs=["items", "known", "counts"]
     )
-    built = {"slots": shown.slots, "known": catalogue.known} | "BuildRequests" >> per_bucket(
+    built = {
+        "slots": shown.slots,
+        "known": catalogue.known,
+    } | "BuildRequests" >> per_bucket(
         BuildRequestsFn(config), outputs=["requests", "periods"]
     )
     period = built.periods | "FindPeriod" >> beam.CombineGlobally(FindPeriod())
@@ -100,7 +105,10 @@ def build(
         beam.pvalue.AsSingleton(period),
         outputs=["requests", "queries", "pairs"],
     )
-    queries = {"queries": parted.queries, "pairs": parted.pairs} | "KnowQueries" >> per_bucket(
+    queries = {
+        "queries": parted.queries,
+        "pairs": parted.pairs,
+    } | "KnowQueries" >> per_bucket(
         KnowQueriesFn(config), outputs=["positives", "contested", "counts"]
     )
     finished = {
@@ -108,22 +116,38 @@ def build(
         "positives": queries.positives,
         "contested": queries.contested,
     } | "FinishRequests" >> per_bucket(
-        FinishRequestsFn(num_shards), outputs=["requests", "positives", "num_train", "counted"]
+        FinishRequestsFn(num_shards),
+        outputs=["requests", "positives", "num_train", "counted"],
     )
-    chosen = {"items": catalogue.counts, "queries": queries.counts} | "ChooseEntries" >> per_bucket(
+    chosen = {
+        "items": catalogue.counts,
+        "queries": queries.counts,
+    } | "ChooseEntries" >> per_bucket(
         ChooseEntriesFn(config, numbers), outputs=["chosen"]
     )
     written = {"chosen": chosen.chosen} | "WriteVocabularies" >> PerBucket(
-        WriteVocabulariesFn(config, kinds, output), num_buckets=1, outputs=["vocabularies"]
+        WriteVocabulariesFn(config, kinds, output),
+        num_buckets=1,
+        outputs=["vocabularies"],
     )
     vocabularies = beam.pvalue.AsDict(written.vocabularies)
-    num_train = beam.pvalue.AsSingleton(finished.num_train | "SumTrainSlots" >> beam.CombineGlobally(sum))
-    encoded = {"items": catalogue.items, "counted": finished.counted} | "EncodeItems" >> per_bucket(
-        EncodeItemsFn(item_layout, spec, output, num_shards), vocabularies, num_train, outputs=["features"]
+    num_train = beam.pvalue.AsSingleton(
+        finished.num_train | "SumTrainSlots" >> beam.CombineGlobally(sum)
+    )
+    encoded = {
+        "items": catalogue.items,
+        "counted": finished.counted,
+    } | "EncodeItems" >> per_bucket(
+        EncodeItemsFn(item_layout, spec, output, num_shards),
+        vocabularies,
+        num_train,
+        outputs=["features"],
     )
     if event_files:
         _ = {
             "requests": finished.requests,
             "positives": finished.positives,
             "features": encoded.features,
-        } | "EncodeRequests" >> per_bucket(EncodeRequestsFn(spec, output, num_shards), vocabularies, outputs=[])
+        } | "EncodeRequests" >> per_bucket(
+            EncodeRequestsFn(spec, output, num_shards), vocabularies, outputs=[]
+        )

@@ -55,7 +55,9 @@ def ask(slots: pl.DataFrame, asker: int) -> tuple[pl.DataFrame, pl.DataFrame]:
             (~is_positive).any().alias("is_unclicked"),
         )
     )
-    return queries.select(bucket, "query", "num_train", "num_test"), pairs.select(bucket, *list(PAIRS)[1:])
+    return queries.select(bucket, "query", "num_train", "num_test"), pairs.select(
+        bucket, *list(PAIRS)[1:]
+    )
 
 
 def answer(
@@ -85,7 +87,9 @@ def answer(
         .agg(pl.col("item_id").sort().alias("positives"))
     )
     answers = queries.select("asker", "query").join(positives, on="query", how="left")
-    contested = pairs.filter(pl.col("is_unclicked")).join(totals, on=["query", "item_id"], how="semi")
+    contested = pairs.filter(pl.col("is_unclicked")).join(
+        totals, on=["query", "item_id"], how="semi"
+    )
     return (
         answers.with_columns(pl.col("positives").fill_null([])),
         contested.select("asker", *CONTESTED),
@@ -97,6 +101,11 @@ def is_contested(slots: pl.DataFrame, contested: pl.DataFrame) -> pl.Series:
 
     Only train requests lose items by that; test requests are judged as they were.
     """
-    marked = slots.join(contested.with_columns(_hit=True), on=list(CONTESTED), how="left", maintain_order="left")
+    marked = slots.join(
+        contested.with_columns(_hit=True),
+        on=list(CONTESTED),
+        how="left",
+        maintain_order="left",
+    )
     is_unclicked = pl.col("is_train") & (pl.col("level") == Level.UNCLICKED)
     return marked.select(is_unclicked & pl.col("_hit").fill_null(False))[:, 0]

@@ -78,7 +78,9 @@ def main(argv: Sequence[str] | None = None) -> None:
             f"unrecognized arguments: {' '.join(unknown)} (neither ours nor a pipeline option of Beam)"
         )
     cli.print_result(
-        preprocess(args.events, args.items, args.output, config, beam_flags, redact=args.redact)
+        preprocess(
+            args.events, args.items, args.output, config, beam_flags, redact=args.redact
+        )
     )
 
 

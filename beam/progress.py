@@ -17,7 +17,10 @@ _SECONDS = 1.0
 def report(what: str, number: int) -> None:
     """Says that so many more of something are done; to nobody where nobody listens."""
     if path := os.environ.get(_SOCKET):
-        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+        with (
+            contextlib.suppress(OSError),
+            socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender,
+        ):
             sender.setblocking(False)
             sender.sendto(f"{what} {number}".encode(), path)
 
@@ -25,13 +28,18 @@ def report(what: str, number: int) -> None:
 @contextlib.contextmanager
 def shown() -> Iterator[None]:
     """While it lasts, shows what is reported: numbers and rates, in place on a terminal, else every half minute."""
-    with tempfile.TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver,
+    ):
         path = str(Path(folder) / "progress")
         receiver.bind(path)
         receiver.settimeout(_SECONDS)
         line = _Line()
         stop = threading.Event()
-        thread = threading.Thread(target=_listen, args=(receiver, line, stop), daemon=True)
+        thread = threading.Thread(
+            target=_listen, args=(receiver, line, stop), daemon=True
+        )
         os.environ[_SOCKET] = path
         thread.start()
         try:
@@ -67,7 +75,9 @@ class _Line:
             return
         self._shown = now
         seconds = now - self._began
-        done = ", ".join(f"{number:,} {what}" for what, number in sorted(self._totals.items()))
+        done = ", ".join(
+            f"{number:,} {what}" for what, number in sorted(self._totals.items())
+        )
         rate = sum(self._totals.values()) / seconds
         text = f"{seconds:.0f} s: {done} ({rate:,.0f}/s)"
         end = "\n" if last or not self._is_terminal else ""

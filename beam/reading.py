@@ -9,7 +9,7 @@ import polars as pl
 from apache_beam.typehints import no_annotations
 
 from beam import progress
-from beam.accounting import READ, count
+from beam.accounting import READ, Rejected, count
 from beam.parsing import Parsed
 from beam.shards import shard_name, write_text
 from beam.sources import Batch, Section, read_batches
@@ -24,7 +24,9 @@ def sections(files: Mapping[str, int]) -> list[Section]:
     return [
         Section(path, index, num_sections)
         for path, size in files.items()
-        for num_sections in (min(_MAX_SECTIONS, 1 + _plain_size(path, size) // _SECTION_BYTES),)
+        for num_sections in (
+            min(_MAX_SECTIONS, 1 + _plain_size(path, size) // _SECTION_BYTES),
+        )
         for index in range(num_sections)
     ]
 
@@ -81,19 +83,29 @@ class ReadLog(beam.PTransform):
 class DeadLetters:
     """Writes the rejected rows of each section, in its order: where they stood, why, and what they were."""
 
-    def __init__(self, source: str, output: str, num_sections: int, redact: bool) -> None:
+    def __init__(
+        self, source: str, output: str, num_sections: int, redact: bool
+    ) -> None:
         self._source, self._output = source, output
         self._num_sections, self._redact = num_sections, redact
 
-    def write(self, number: int, path: str, rejected: list[tuple[int, str, str]]) -> None:
+    def write(
+        self, number: int, path: str, rejected: list[tuple[int, Rejected, str]]
+    ) -> None:
         """Writes those of section `number` of the run: (line, reason, row)."""
         letters = []
         for line, reason, row in sorted(rejected):
             letter = {"source": f"{path}:{line}", "reason": reason}
-            letters.append(json.dumps(letter if self._redact else {**letter, "row": row}))
+            letters.append(
+                json.dumps(letter if self._redact else {**letter, "row": row})
+            )
         if letters:
-            name = shard_name(f"rejected-{self._source}", number, self._num_sections, ".jsonl")
-            write_text(f"{self._output}/{name}", "".join(f"{letter}\n" for letter in letters))
+            name = shard_name(
+                f"rejected-{self._source}", number, self._num_sections, ".jsonl"
+            )
+            write_text(
+                f"{self._output}/{name}", "".join(f"{letter}\n" for letter in letters)
+            )
 
 
 class _ReadFn(beam.DoFn):
@@ -111,12 +123,15 @@ class _ReadFn(beam.DoFn):
 
     def process(self, element: tuple[int, Section]) -> Iterator[Any]:
         number, section = element
-        rejected: list[tuple[int, str, str]] = []
+        rejected: list[tuple[int, Rejected, str]] = []
         tables: list[pl.DataFrame] = []
         for batch in read_batches(section):
             parsed = self._parse(batch)
-            bad = [*batch.unreadable]
-            bad += [(batch.lines[n], reason, batch.rows.text(n)) for n, reason in parsed.rejected]
+            bad: list[tuple[int, Rejected, str]] = [*batch.unreadable]
+            bad += [
+                (batch.lines[n], reason, batch.rows.text(n))
+                for n, reason in parsed.rejected
+            ]
             rejected += bad
             num_rows = len(batch.lines) + len(batch.unreadable)
             count(self._source, READ, num_rows)

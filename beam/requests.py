@@ -65,7 +65,9 @@ def _highest_position() -> pl.Expr:
     return known.min().fill_null(-1).alias("position")
 
 
-def collect_slots(sightings: pl.DataFrame, *, max_items: int) -> tuple[pl.DataFrame, Counter[Dropped]]:
+def collect_slots(
+    sightings: pl.DataFrame, *, max_items: int
+) -> tuple[pl.DataFrame, Counter[Dropped]]:
     """One slot for each item of each request.
 
     Args:
@@ -96,7 +98,9 @@ def collect_slots(sightings: pl.DataFrame, *, max_items: int) -> tuple[pl.DataFr
     return _keep(slots, is_page, Dropped.REQUEST_TOO_LARGE)
 
 
-def build_requests(slots: pl.DataFrame, policy: UnclickedPolicy) -> tuple[pl.DataFrame, Counter[Dropped]]:
+def build_requests(
+    slots: pl.DataFrame, policy: UnclickedPolicy
+) -> tuple[pl.DataFrame, Counter[Dropped]]:
     """Keeps the requests that can be learned from, and of each the slots that say something.
 
     Args:
@@ -129,7 +133,9 @@ def apply_unclicked_policy(
     """
     is_unclicked = pl.col("level") == Level.UNCLICKED
     position = pl.col("position")
-    clicked = pl.when(~is_unclicked & (position >= 0)).then(position).otherwise(_NO_CLICK)
+    clicked = (
+        pl.when(~is_unclicked & (position >= 0)).then(position).otherwise(_NO_CLICK)
+    )
     slots = slots.sort("request_id", "position").with_columns(
         _last=clicked.max().over("request_id"),
         _before=clicked.forward_fill().over("request_id"),
@@ -138,22 +144,36 @@ def apply_unclicked_policy(
     is_near = (position <= pl.col("_last") + policy.unclicked_below).fill_null(True)
     slots, far = _keep(slots, ~is_unclicked | is_near, Dropped.FAR_BELOW_LAST_CLICK)
 
-    nearest = pl.min_horizontal(position - pl.col("_before"), pl.col("_after") - position)
+    nearest = pl.min_horizontal(
+        position - pl.col("_before"), pl.col("_after") - position
+    )
     distance = pl.when(position >= 0).then(nearest).fill_null(_UNKNOWN)
-    slots = slots.with_columns(_distance=distance).sort("request_id", "_distance", "position", "item_id")
+    slots = slots.with_columns(_distance=distance).sort(
+        "request_id", "_distance", "position", "item_id"
+    )
     rank = is_unclicked.cast(pl.Int64).cum_sum().over("request_id")
-    slots, over = _keep(slots, ~is_unclicked | (rank <= policy.max_unclicked), Dropped.OVER_MAX_UNCLICKED)
+    slots, over = _keep(
+        slots,
+        ~is_unclicked | (rank <= policy.max_unclicked),
+        Dropped.OVER_MAX_UNCLICKED,
+    )
     return slots.select(pl.exclude("^_.*$")), far + over
 
 
-def _keep(slots: pl.DataFrame, wanted: pl.Expr, policy: Dropped) -> tuple[pl.DataFrame, Counter[Dropped]]:
+def _keep(
+    slots: pl.DataFrame, wanted: pl.Expr, policy: Dropped
+) -> tuple[pl.DataFrame, Counter[Dropped]]:
     """The slots that are wanted, and how many rows of the log the others were made of."""
-    is_wanted = slots.select(wanted)[:, 0] if slots.height else pl.Series([], dtype=pl.Boolean)
+    is_wanted = (
+        slots.select(wanted)[:, 0] if slots.height else pl.Series([], dtype=pl.Boolean)
+    )
     num_rows = int(slots.filter(~is_wanted)["num_rows"].sum())
     return slots.filter(is_wanted), Counter({policy: num_rows})
 
 
-def keep_known(slots: pl.DataFrame, known: pl.DataFrame) -> tuple[pl.DataFrame, Counter[Dropped]]:
+def keep_known(
+    slots: pl.DataFrame, known: pl.DataFrame
+) -> tuple[pl.DataFrame, Counter[Dropped]]:
     """The slots whose item the catalogue has: `known` names these in `item_id`."""
     is_known = pl.col("item_id").is_in(known["item_id"].implode())
     return _keep(slots, is_known, Dropped.UNKNOWN_ITEM)

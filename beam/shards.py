@@ -56,7 +56,9 @@ def _write(path: str, write: Callable[[Path], object]) -> None:
             write(local)
             with (
                 local.open("rb") as source,
-                FileSystems.create(part, compression_type=CompressionTypes.UNCOMPRESSED) as target,
+                FileSystems.create(
+                    part, compression_type=CompressionTypes.UNCOMPRESSED
+                ) as target,
             ):
                 while block := source.read(1 << 20):
                     target.write(block)

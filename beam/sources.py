@@ -32,7 +32,7 @@ _FORMATS = {
 _HEAD_ROWS = 1000
 _BLOCK = 8 << 20  # bytes of lines, or about as many of rows, in a batch
 _BATCH_ROWS = 32_768
-_MAX_CSV_FIELD = 64 << 20  # a longer one is a quote that nobody closed
+_MAX_CSV_FIELD = 16 << 20  # a longer one is a quote that nobody closed
 
 csv.field_size_limit(_MAX_CSV_FIELD)
 
@@ -40,15 +40,15 @@ Fields = Mapping[str, Any]
 
 
 class Section(NamedTuple):
-    """A share of a file: its batches number `index`, `index + count`, `index + 2 * count` and so on.
+    """A share of a file: of its batches number `number`, `number + num_sections`, and so on.
 
     Whoever reads a section still unpacks the whole file, which is quick, and parses its own share only. So all of a
     large file's rows keep their line numbers, also where it can only be read from its beginning.
     """
 
     path: str
-    index: int = 0
-    count: int = 1
+    number: int = 0
+    num_sections: int = 1
 
 
 class Unreadable(NamedTuple):
@@ -115,10 +115,15 @@ def read_head(files: Sequence[str], *, source: str) -> tuple[str, list[Fields]]:
     """
     for path in files:
         unreadable: list[Unreadable] = []
-        for batch in itertools.islice(read_batches(Section(path), batch_rows=_HEAD_ROWS), 1):
+        for batch in itertools.islice(
+            read_batches(Section(path), batch_rows=_HEAD_ROWS), 1
+        ):
             unreadable = batch.unreadable
             if batch.lines:
-                return path, [batch.rows.fields(n) for n in range(min(len(batch.lines), _HEAD_ROWS))]
+                return path, [
+                    batch.rows.fields(n)
+                    for n in range(min(len(batch.lines), _HEAD_ROWS))
+                ]
         if unreadable:
             raise CommandError(
                 f"{path} has no row that can be read as {_format(path)}: line {unreadable[0].line} is "
@@ -215,7 +220,7 @@ def _read_jsonl(file: BinaryIO, section: Section, batch_rows: int) -> Iterator[B
             return
         if index == 0:
             lines[0] = lines[0].removeprefix(codecs.BOM_UTF8)
-        if index % section.count == section.index:
+        if index % section.num_sections == section.number:
             yield _json_batch(lines, number)
         number += len(lines)
 
@@ -299,7 +304,9 @@ class _Lines:
 
 def _read_csv(file: BinaryIO, section: Section, batch_rows: int) -> Iterator[Batch]:
     plain = section.path.removesuffix(".gz")
-    (delimiter,) = (mark for ending, mark in _DELIMITERS.items() if plain.endswith(ending))
+    (delimiter,) = (
+        mark for ending, mark in _DELIMITERS.items() if plain.endswith(ending)
+    )
     lines = _Lines(file)
     rows = csv.reader(lines, delimiter=delimiter)
     header = next(rows, [])
@@ -324,22 +331,35 @@ def _read_csv(file: BinaryIO, section: Section, batch_rows: int) -> Iterator[Bat
             number = lines.number - len(taken) + 1
             size += len(text)
             if _is_not_utf8(text):
-                unreadable.append(Unreadable(number, Rejected.NOT_UTF8, _csv_text(text)))
+                unreadable.append(
+                    Unreadable(number, Rejected.NOT_UTF8, _csv_text(text))
+                )
+            elif _is_unclosed(values, text):
+                unreadable.append(
+                    Unreadable(number, Rejected.UNCLOSED_QUOTE, _csv_text(text))
+                )
             elif len(values) != len(header):
-                unreadable.append(Unreadable(number, Rejected.WRONG_NUMBER_OF_FIELDS, _csv_text(text)))
+                unreadable.append(
+                    Unreadable(number, Rejected.WRONG_NUMBER_OF_FIELDS, _csv_text(text))
+                )
             else:
                 numbers.append(number)
                 kept.values.append(values)
                 kept.texts.append(text)
         if not numbers and not unreadable:
             return
-        if index % section.count == section.index:
+        if index % section.num_sections == section.number:
             yield Batch(numbers, kept, unreadable)
 
 
 def _is_not_utf8(text: str) -> bool:
     """Whether it holds bytes that could not be decoded, which stand in it as lone surrogates."""
     return not text.isascii() and any("\udc80" <= c <= "\udcff" for c in text)
+
+
+def _is_unclosed(values: list[str], text: str) -> bool:
+    """Whether the file ended inside a quote, which may have swallowed many lines."""
+    return "\n" in values[-1] and text.count('"') % 2 == 1
 
 
 def _csv_text(text: str) -> str:
@@ -358,7 +378,9 @@ class _ParquetRows(NamedTuple):
 
     def fields(self, index: int) -> Fields:
         row = self.batch.slice(index, 1)
-        return {name: _values(row.column(n))[0] for n, name in enumerate(row.schema.names)}
+        return {
+            name: _values(row.column(n))[0] for n, name in enumerate(row.schema.names)
+        }
 
     def text(self, index: int) -> str:
         return json.dumps(self.fields(index), default=_shown, ensure_ascii=False)
@@ -373,7 +395,11 @@ def _values(column: pa.Array) -> list[Any]:
 
 
 def _shown(value: Any) -> str:
-    return value.decode("utf-8", errors="backslashreplace") if isinstance(value, bytes) else str(value)
+    return (
+        value.decode("utf-8", errors="backslashreplace")
+        if isinstance(value, bytes)
+        else str(value)
+    )
 
 
 def _read_parquet(file: BinaryIO, section: Section, batch_rows: int) -> Iterator[Batch]:
@@ -382,9 +408,11 @@ def _read_parquet(file: BinaryIO, section: Section, batch_rows: int) -> Iterator
     parquet = pq.ParquetFile(seekable)
     number = 1
     for group in range(parquet.num_row_groups):
-        if group % section.count == section.index:
+        if group % section.num_sections == section.number:
             first = number
-            for batch in parquet.iter_batches(batch_size=batch_rows, row_groups=[group]):
+            for batch in parquet.iter_batches(
+                batch_size=batch_rows, row_groups=[group]
+            ):
                 lines = range(first, first + batch.num_rows)
                 yield Batch(lines, _ParquetRows(batch), [])
                 first += batch.num_rows

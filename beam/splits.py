@@ -45,9 +45,13 @@ class FindPeriod(beam.CombineFn):
     def add_input(
         self, mutable_accumulator: tuple[float, float], element: tuple[float, float]
     ) -> tuple[float, float]:
-        return min(mutable_accumulator[0], element[0]), max(mutable_accumulator[1], element[1])
+        return min(mutable_accumulator[0], element[0]), max(
+            mutable_accumulator[1], element[1]
+        )
 
-    def merge_accumulators(self, accumulators: Iterable[tuple[float, float]]) -> tuple[float, float]:
+    def merge_accumulators(
+        self, accumulators: Iterable[tuple[float, float]]
+    ) -> tuple[float, float]:
         starts, ends = zip(*accumulators, strict=True)
         return min(starts), max(ends)
 
@@ -62,10 +66,14 @@ def fold_queries(slots: pl.DataFrame) -> pl.DataFrame:
     typed = slots["query"].unique()
     folded = text.folded_key(tf.constant(typed.to_list())).numpy()
     by_typed = pl.Series([query.decode("utf-8") for query in folded])
-    return slots.with_columns(slots["query"].replace_strict(typed, by_typed).alias("query"))
+    return slots.with_columns(
+        slots["query"].replace_strict(typed, by_typed).alias("query")
+    )
 
 
-def split(slots: pl.DataFrame, config: PreprocessConfig, period: Period) -> pl.DataFrame:
+def split(
+    slots: pl.DataFrame, config: PreprocessConfig, period: Period
+) -> pl.DataFrame:
     """Says which split each slot's request is in: a table of `SPLIT_SLOTS`.
 
     Args:
@@ -74,8 +82,13 @@ def split(slots: pl.DataFrame, config: PreprocessConfig, period: Period) -> pl.D
         period: From the earliest to the latest request of all.
     """
     if config.split_by == "time":
-        return slots.with_columns(is_train=pl.col("timestamp") < period.test_start(config.test_fraction))
+        return slots.with_columns(
+            is_train=pl.col("timestamp") < period.test_start(config.test_fraction)
+        )
     queries = slots.select(pl.col("query").unique())
-    in_train = [not is_test_query(query, config.test_fraction) for query in queries["query"].to_list()]
+    in_train = [
+        not is_test_query(query, config.test_fraction)
+        for query in queries["query"].to_list()
+    ]
     by_query = queries.with_columns(pl.Series("is_train", in_train, pl.Boolean))
     return slots.join(by_query, on="query", how="left")

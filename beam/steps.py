@@ -12,10 +12,18 @@ from beam.buckets import BucketFn, tagged
 from beam.config import PreprocessConfig
 from beam.items import UPDATED_AT, ItemLayout, text_column
 from beam.parsing import LINE
-from beam.requests import SIGHTINGS, SLOTS, UnclickedPolicy, build_requests, collect_slots, combine_events, keep_known
+from beam.requests import (
+    SIGHTINGS,
+    SLOTS,
+    UnclickedPolicy,
+    build_requests,
+    collect_slots,
+    combine_events,
+    keep_known,
+)
 from beam.shards import shard_name, write_records, write_text
 from beam.splits import SPLIT_SLOTS, Period, fold_queries, split
-from beam.tables import bucket, fingerprint, pack, partition
+from beam.tables import Schema, bucket, fingerprint, pack, partition
 from tfrs_mmse import features, schema
 from tfrs_mmse.schema import GrainKind, Level
 
@@ -33,7 +41,9 @@ def _drop(dropped: Counter[Dropped]) -> None:
         count_dropped(policy, num_rows)
 
 
-def _parts(frame: pl.DataFrame, by: str, num_buckets: int) -> Iterator[tuple[int, bytes]]:
+def _parts(
+    frame: pl.DataFrame, by: str, num_buckets: int
+) -> Iterator[tuple[int, bytes]]:
     return partition(frame, bucket(frame[by], num_buckets))
 
 
@@ -48,10 +58,8 @@ def _asked(item_ids: pl.DataFrame, asker: int) -> pl.DataFrame:
 class AttributeFn(BucketFn):
     """Gives what has no request one, or drops it; goes on as sightings."""
 
-    schemas = {"touches": attribution.TOUCHES}
-
     def __init__(self, config: PreprocessConfig, num_buckets: int) -> None:
-        super().__init__()
+        super().__init__({"touches": attribution.TOUCHES})
         self._config, self._num_buckets = config, num_buckets
 
     def process(self, element: Any) -> Iterator[Any]:
@@ -61,21 +69,23 @@ class AttributeFn(BucketFn):
         )
         count_dropped(Dropped.ORDER_UNATTRIBUTED, num_dropped)
         sightings = combine_events(events)
-        yield from tagged("sightings", _parts(sightings, "request_id", self._num_buckets))
+        yield from tagged(
+            "sightings", _parts(sightings, "request_id", self._num_buckets)
+        )
 
 
 class CollectSlotsFn(BucketFn):
     """Makes slots of sightings, and asks which of their items the catalogue has."""
 
-    schemas = {"sightings": SIGHTINGS}
-
     def __init__(self, config: PreprocessConfig, num_buckets: int) -> None:
-        super().__init__()
+        super().__init__({"sightings": SIGHTINGS})
         self._config, self._num_buckets = config, num_buckets
 
     def process(self, element: Any) -> Iterator[Any]:
         number, tables = self.tables(element)
-        slots, dropped = collect_slots(tables["sightings"], max_items=self._config.max_request_items)
+        slots, dropped = collect_slots(
+            tables["sightings"], max_items=self._config.max_request_items
+        )
         _drop(dropped)
         yield from tagged("slots", [(number, pack(slots))])
         asked = _asked(slots.select("item_id").unique(), number)
@@ -86,11 +96,8 @@ class KeepItemsFn(BucketFn):
     """Keeps one row of each item: the latest, of equally late ones the first. Tells each asker what it knows."""
 
     def __init__(self, layout: ItemLayout, config: PreprocessConfig) -> None:
-        super().__init__()
-        self.schemas = {
-            "rows": {**layout.table_schema(), LINE: pl.UInt64, FILE: pl.UInt32},
-            "asked": ASKED,
-        }
+        rows = {**layout.table_schema(), LINE: pl.UInt64, FILE: pl.UInt32}
+        super().__init__({"rows": rows, "asked": ASKED})
         self._kinds = dict(layout.attributes)
         self._texts = [text_column(name) for name in layout.text_fields]
         self._config = config
@@ -98,7 +105,9 @@ class KeepItemsFn(BucketFn):
     def process(self, element: Any) -> Iterator[Any]:
         number, tables = self.tables(element)
         rows = tables["rows"].sort("item_id", -pl.col(UPDATED_AT), FILE, LINE)
-        items = rows.unique("item_id", keep="first", maintain_order=True).drop(UPDATED_AT, FILE, LINE)
+        items = rows.unique("item_id", keep="first", maintain_order=True).drop(
+            UPDATED_AT, FILE, LINE
+        )
         count_dropped(Dropped.DUPLICATE_ITEM, rows.height - items.height, ITEMS)
         yield from tagged("items", [(number, pack(items))])
         known = tables["asked"].join(items.select("item_id"), on="item_id", how="semi")
@@ -106,19 +115,22 @@ class KeepItemsFn(BucketFn):
 
         texts = pl.concat([items[column].rename("text") for column in self._texts])
         counted = [
-            vocabulary.count_tokens(texts.filter(texts != ""), max_words=self._config.max_field_words),
+            vocabulary.count_tokens(
+                texts.filter(texts != ""), max_words=self._config.max_field_words
+            ),
             vocabulary.count_attributes(items, self._kinds),
         ]
-        yield from tagged("counts", _parts(vocabulary.sum_counts(counted), "entry", self._config.num_shards))
+        yield from tagged(
+            "counts",
+            _parts(vocabulary.sum_counts(counted), "entry", self._config.num_shards),
+        )
 
 
 class BuildRequestsFn(BucketFn):
     """Keeps known items and applies the policies; says what period the requests are of."""
 
-    schemas = {"slots": SLOTS, "known": _KNOWN}
-
     def __init__(self, config: PreprocessConfig) -> None:
-        super().__init__()
+        super().__init__({"slots": SLOTS, "known": _KNOWN})
         self._policy = UnclickedPolicy.of(config)
 
     def process(self, element: Any) -> Iterator[Any]:
@@ -137,10 +149,8 @@ class BuildRequestsFn(BucketFn):
 class SplitRequestsFn(BucketFn):
     """Puts each request into a split, and asks what its query's other requests know."""
 
-    schemas = {"requests": SLOTS}
-
     def __init__(self, config: PreprocessConfig, num_buckets: int) -> None:
-        super().__init__()
+        super().__init__({"requests": SLOTS})
         self._config, self._num_buckets = config, num_buckets
 
     def process(self, element: Any, period: Period) -> Iterator[Any]:
@@ -155,10 +165,8 @@ class SplitRequestsFn(BucketFn):
 class KnowQueriesFn(BucketFn):
     """Tells each asker what the train split knows about its queries. Counts queries and their tokens."""
 
-    schemas = {"queries": positives.QUERIES, "pairs": positives.PAIRS}
-
     def __init__(self, config: PreprocessConfig) -> None:
-        super().__init__()
+        super().__init__({"queries": positives.QUERIES, "pairs": positives.PAIRS})
         self._config = config
 
     def process(self, element: Any) -> Iterator[Any]:
@@ -168,7 +176,11 @@ class KnowQueriesFn(BucketFn):
         )
         yield from tagged("positives", _to_askers(known))
         yield from tagged("contested", _to_askers(contested))
-        queries = tables["queries"].group_by("query").agg(pl.col("num_train").sum(), pl.col("num_test").sum())
+        queries = (
+            tables["queries"]
+            .group_by("query")
+            .agg(pl.col("num_train").sum(), pl.col("num_test").sum())
+        )
         for name, column in ((schema.TRAIN, "num_train"), (schema.TEST, "num_test")):
             count(name, "queries", int((queries[column] > 0).sum()))
         train = queries.filter(pl.col("num_train") > 0).sort("query")
@@ -181,25 +193,30 @@ class KnowQueriesFn(BucketFn):
 class FinishRequestsFn(BucketFn):
     """Takes from each request what its query wants elsewhere, and asks for the features of the other items."""
 
-    schemas = {
-        "requests": SPLIT_SLOTS,
-        "positives": positives.POSITIVES,
-        "contested": positives.CONTESTED,
-    }
-
     def __init__(self, num_buckets: int) -> None:
-        super().__init__()
+        super().__init__(
+            {
+                "requests": SPLIT_SLOTS,
+                "positives": positives.POSITIVES,
+                "contested": positives.CONTESTED,
+            }
+        )
         self._num_buckets = num_buckets
 
     def process(self, element: Any) -> Iterator[Any]:
         number, tables = self.tables(element)
         slots = tables["requests"]
         is_contested = positives.is_contested(slots, tables["contested"])
-        count_dropped(Dropped.UNCLICKED_BUT_POSITIVE, int(slots.filter(is_contested)["num_rows"].sum()))
+        count_dropped(
+            Dropped.UNCLICKED_BUT_POSITIVE,
+            int(slots.filter(is_contested)["num_rows"].sum()),
+        )
         slots = slots.filter(~is_contested)
         yield from tagged("requests", [(number, pack(slots))])
         yield from tagged("positives", [(number, pack(tables["positives"]))])
-        asked = slots.group_by("item_id").agg(pl.col("is_train").sum().cast(pl.UInt64).alias("num_train"))
+        asked = slots.group_by("item_id").agg(
+            pl.col("is_train").sum().cast(pl.UInt64).alias("num_train")
+        )
         yield from tagged("num_train", [int(slots["is_train"].sum())])
         asked = _asked(asked, number).select(*COUNTED)
         yield from tagged("counted", _parts(asked, "item_id", self._num_buckets))
@@ -208,10 +225,8 @@ class FinishRequestsFn(BucketFn):
 class ChooseEntriesFn(BucketFn):
     """Adds up the counts of some tokens and values, and keeps those that may get ids."""
 
-    schemas = {"items": vocabulary.COUNTS, "queries": vocabulary.COUNTS}
-
     def __init__(self, config: PreprocessConfig, numbers: Sequence[str]) -> None:
-        super().__init__()
+        super().__init__({"items": vocabulary.COUNTS, "queries": vocabulary.COUNTS})
         self._config, self._numbers = config, list(numbers)
 
     def process(self, element: Any) -> Iterator[Any]:
@@ -219,44 +234,57 @@ class ChooseEntriesFn(BucketFn):
         counts = vocabulary.sum_counts(tables.values())
         is_number = pl.col("grain").is_in(self._numbers)
         chosen = vocabulary.most_frequent(
-            counts.filter(~is_number), min_count=self._config.min_count, max_entries=self._config.max_vocabulary
+            counts.filter(~is_number),
+            min_count=self._config.min_count,
+            max_entries=self._config.max_vocabulary,
         )
-        yield from tagged("chosen", [(0, pack(pl.concat([chosen, counts.filter(is_number)])))])
+        yield from tagged(
+            "chosen", [(0, pack(pl.concat([chosen, counts.filter(is_number)])))]
+        )
 
 
 class WriteVocabulariesFn(BucketFn):
     """Chooses among what all buckets chose, and writes `vocab/GRAIN.txt` of every grain: one entry a line."""
 
-    schemas = {"chosen": vocabulary.COUNTS}
-
-    def __init__(self, config: PreprocessConfig, kinds: Mapping[str, GrainKind], output: str) -> None:
-        super().__init__()
+    def __init__(
+        self, config: PreprocessConfig, kinds: Mapping[str, GrainKind], output: str
+    ) -> None:
+        super().__init__({"chosen": vocabulary.COUNTS})
         self._config, self._kinds, self._output = config, dict(kinds), output
 
     def process(self, element: Any) -> Iterator[Any]:
         _, tables = self.tables(element)
-        numbers = [grain for grain, kind in self._kinds.items() if kind is GrainKind.NUMBER]
+        numbers = [
+            grain for grain, kind in self._kinds.items() if kind is GrainKind.NUMBER
+        ]
         is_number = pl.col("grain").is_in(numbers)
         entries = vocabulary.most_frequent(
-            tables["chosen"].filter(~is_number), min_count=1, max_entries=self._config.max_vocabulary
+            tables["chosen"].filter(~is_number),
+            min_count=1,
+            max_entries=self._config.max_vocabulary,
         )
         chosen = pl.concat([entries, tables["chosen"].filter(is_number)])
         for grain, lines in vocabulary.vocabularies(
             chosen, self._kinds, number_buckets=self._config.number_buckets
         ):
-            write_text(f"{self._output}/{schema.VOCABULARY_DIR}/{grain}.txt", vocabulary.vocabulary_text(lines))
+            write_text(
+                f"{self._output}/{schema.VOCABULARY_DIR}/{grain}.txt",
+                vocabulary.vocabulary_text(lines),
+            )
             yield from tagged("vocabularies", [(grain, lines)])
 
 
 class FeaturizingFn(BucketFn):
     """Builds its lookup tables in the worker, from the vocabularies that come as a side input."""
 
-    def __init__(self, spec: schema.FeatureSpec) -> None:
-        super().__init__()
+    def __init__(self, schemas: Mapping[str, Schema], spec: schema.FeatureSpec) -> None:
+        super().__init__(schemas)
         self._spec = spec
         self._featurizer: features.Featurizer | None = None
 
-    def featurizer(self, vocabularies: Mapping[str, Sequence[str]]) -> features.Featurizer:
+    def featurizer(
+        self, vocabularies: Mapping[str, Sequence[str]]
+    ) -> features.Featurizer:
         if self._featurizer is None:
             self._featurizer = features.Featurizer(self._spec, vocabularies)
         return self._featurizer
@@ -265,29 +293,42 @@ class FeaturizingFn(BucketFn):
 class EncodeItemsFn(FeaturizingFn):
     """Looks up the ids of a bucket's items, writes their records, and sends the features to whoever asked."""
 
-    def __init__(self, layout: ItemLayout, spec: schema.FeatureSpec, output: str, num_shards: int) -> None:
-        super().__init__(spec)
+    def __init__(
+        self, layout: ItemLayout, spec: schema.FeatureSpec, output: str, num_shards: int
+    ) -> None:
         columns = layout.table_schema()
         del columns[UPDATED_AT]
-        self.schemas = {"items": columns, "counted": COUNTED}
+        super().__init__({"items": columns, "counted": COUNTED}, spec)
         self._output, self._num_shards = output, num_shards
 
-    def process(self, element: Any, vocabularies: Mapping[str, Sequence[str]], num_train: int) -> Iterator[Any]:
+    def process(
+        self, element: Any, vocabularies: Mapping[str, Sequence[str]], num_train: int
+    ) -> Iterator[Any]:
         number, tables = self.tables(element)
         counts = tables["counted"].group_by("item_id").agg(pl.col("num_train").sum())
-        share = (pl.col("num_train").fill_null(0) / max(num_train, 1)).log().cast(pl.Float32)
+        share = (
+            (pl.col("num_train").fill_null(0) / max(num_train, 1))
+            .log()
+            .cast(pl.Float32)
+        )
         items = (
             tables["items"]
             .join(counts, on="item_id", how="left")
-            .with_columns(log_probability=share, order=fingerprint(tables["items"]["item_id"]))
+            .with_columns(
+                log_probability=share, order=fingerprint(tables["items"]["item_id"])
+            )
             .sort("order", "item_id")
         )
         items = featurize.encode_items(items, self._spec, self.featurizer(vocabularies))
         name = shard_name(schema.ITEMS, number, self._num_shards, ".tfrecord.gz")
-        write_records(f"{self._output}/{name}", examples.encode_items(items, self._spec))
+        write_records(
+            f"{self._output}/{name}", examples.encode_items(items, self._spec)
+        )
         count(ITEMS, USED, items.height)
         encoded = items.select(*featurize.features_schema(self._spec))
-        for asker, asked in tables["counted"].partition_by("asker", as_dict=True).items():
+        for asker, asked in (
+            tables["counted"].partition_by("asker", as_dict=True).items()
+        ):
             answer = encoded.join(asked, on="item_id", how="semi")
             yield from tagged("features", [(int(asker[0]), pack(answer))])
 
@@ -296,33 +337,48 @@ class EncodeRequestsFn(FeaturizingFn):
     """Writes the records of a bucket's requests, each split into a shard of its own."""
 
     def __init__(self, spec: schema.FeatureSpec, output: str, num_shards: int) -> None:
-        super().__init__(spec)
-        self.schemas = {
+        schemas = {
             "requests": SPLIT_SLOTS,
             "positives": positives.POSITIVES,
             "features": featurize.features_schema(spec),
         }
+        super().__init__(schemas, spec)
         self._output, self._num_shards = output, num_shards
 
-    def process(self, element: Any, vocabularies: Mapping[str, Sequence[str]]) -> Iterator[Any]:
+    def process(
+        self, element: Any, vocabularies: Mapping[str, Sequence[str]]
+    ) -> Iterator[Any]:
         number, tables = self.tables(element)
         slots = tables["requests"]
         slots = slots.with_columns(order=fingerprint(slots["request_id"]))
-        slots = slots.sort("order", "request_id", -pl.col("level").cast(pl.Int8), "position", "item_id")
+        slots = slots.sort(
+            "order", "request_id", -pl.col("level").cast(pl.Int8), "position", "item_id"
+        )
         requests = (
             slots.group_by("request_id", maintain_order=True)
-            .agg(pl.col("query").first(), pl.col("is_train").first(), pl.len().alias("num_slots"))
+            .agg(
+                pl.col("query").first(),
+                pl.col("is_train").first(),
+                pl.len().alias("num_slots"),
+            )
             .join(tables["positives"], on="query", how="left", maintain_order="left")
         )
-        slots = slots.join(tables["features"], on="item_id", how="left", maintain_order="left")
+        slots = slots.join(
+            tables["features"], on="item_id", how="left", maintain_order="left"
+        )
         if (missing := slots.filter(pl.col("log_probability").is_null())).height:
-            raise ValueError(f"{missing.height} slots did not get their items' features, first {missing['item_id'][0]!r}")
+            raise ValueError(
+                f"{missing.height} slots did not get their items' features, first {missing['item_id'][0]!r}"
+            )
         featurizer = self.featurizer(vocabularies)
         for name, is_train in ((schema.TRAIN, True), (schema.TEST, False)):
             of_split = pl.col("is_train") == is_train
             path = f"{self._output}/{shard_name(name, number, self._num_shards, '.tfrecord.gz')}"
             records = examples.encode_requests(
-                requests.filter(of_split), slots.filter(of_split), self._spec, featurizer
+                requests.filter(of_split),
+                slots.filter(of_split),
+                self._spec,
+                featurizer,
             )
             write_records(path, records)
             self._count(name, requests.filter(of_split), slots.filter(of_split))
@@ -335,7 +391,9 @@ class EncodeRequestsFn(FeaturizingFn):
             count(name, level.name.lower(), int((slots["level"] == level).sum()))
 
 
-def route_events(events: pl.DataFrame, _: int, *, level_of: pl.Series, num_buckets: int) -> Iterator[Any]:
+def route_events(
+    events: pl.DataFrame, _: int, *, level_of: pl.Series, num_buckets: int
+) -> Iterator[Any]:
     """Sends events on: those with a request as sightings, and to the attribution what takes part in it."""
     by_kind = events.with_columns(level=level_of.gather(events["kind"]))
     for level, number in by_kind["level"].value_counts().iter_rows():

@@ -5,7 +5,7 @@ bucket, so that a bucket's table, once its parts are together, can be grouped an
 """
 
 import io
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 
 import polars as pl
 import tensorflow as tf
@@ -34,8 +34,12 @@ def fingerprint(strings: pl.Series) -> pl.Series:
     distinct = strings.unique()
     if not len(distinct):
         return pl.Series(strings.name, [], dtype=pl.Int64)
-    hashed = tf.strings.to_hash_bucket_fast(tf.constant(distinct.to_list()), _FINGERPRINTS)
-    return strings.replace_strict(distinct, pl.Series(hashed.numpy()), return_dtype=pl.Int64)
+    hashed = tf.strings.to_hash_bucket_fast(
+        tf.constant(distinct.to_list()), _FINGERPRINTS
+    )
+    return strings.replace_strict(
+        distinct, pl.Series(hashed.numpy()), return_dtype=pl.Int64
+    )
 
 
 def bucket(strings: pl.Series, num_buckets: int) -> pl.Series:
@@ -57,9 +61,3 @@ def partition(frame: pl.DataFrame, buckets: pl.Series) -> Iterator[Part]:
     )
     for (number,), part in parted.items():
         yield int(number), pack(part)
-
-
-def joined_key(frame: pl.DataFrame, columns: Sequence[str]) -> pl.Series:
-    """One string for each row that is the same only where all of these columns are."""
-    lengths = [pl.col(name).str.len_bytes().cast(pl.String) for name in columns]
-    return frame.select(pl.concat_str([*lengths, *columns], separator="\n"))[:, 0]

@@ -10,8 +10,11 @@ from typing import Any, NamedTuple
 from beam.accounting import Rejected, RejectedRow
 from tfrs_mmse import schema
 
-_MAX_SECONDS = 1e11  # the year 5138; a larger number is in another unit, which we do not guess at
+_MAX_SECONDS = (
+    1e11  # the year 5138; a larger number is in another unit, which we do not guess at
+)
 _MAX_POSITION = 2**31
+_MAX_EXACT = 2.0**63
 _MAX_FLOAT32 = 3.4e38
 _UNITS = {"s": 1, "ms": 1e3, "us": 1e6, "ns": 1e9}
 _YES = frozenset(("1", "true", "t", "yes", "y"))
@@ -19,7 +22,10 @@ _NO = frozenset(("0", "false", "f", "no", "n", ""))
 
 
 def each(rule: Callable[[Any], Any], values: Iterable[Any]) -> list[Any]:
-    """What a rule makes of each value, None where it rejects it; equal values of one type are looked at once."""
+    """What a rule makes of each value, None where it rejects it or where the value may not be what was written.
+
+    Equal values of one type are looked at once.
+    """
     known: dict[Any, Any] = {}
     results = []
     for value in values:
@@ -34,6 +40,8 @@ def each(rule: Callable[[Any], Any], values: Iterable[Any]) -> list[Any]:
 
 
 def _accepted(rule: Callable[[Any], Any], value: Any) -> Any:
+    if isinstance(value, float) and abs(value) >= _MAX_EXACT:
+        return None  # maybe a whole number that the fast JSON parser rounded: the row as it was written decides
     try:
         return rule(value)
     except RejectedRow:
@@ -74,7 +82,9 @@ def text_value(value: Any, reason: Rejected) -> str:
     if not text.isascii():
         try:
             text.encode("utf-8")
-        except UnicodeEncodeError:  # half of a surrogate pair, which JSON can write and UTF-8 cannot
+        except (
+            UnicodeEncodeError
+        ):  # half of a surrogate pair, which JSON can write and UTF-8 cannot
             raise RejectedRow(Rejected.NOT_UTF8) from None
     return text
 
@@ -102,7 +112,10 @@ def query_value(value: Any) -> str:
     query = text_value(value, Rejected.BAD_QUERY)
     if not query:
         return ""
-    if len(query) > schema.MAX_QUERY_BYTES or len(query.encode("utf-8")) > schema.MAX_QUERY_BYTES:
+    if (
+        len(query) > schema.MAX_QUERY_BYTES
+        or len(query.encode("utf-8")) > schema.MAX_QUERY_BYTES
+    ):
         raise RejectedRow(Rejected.QUERY_TOO_LONG)
     if not has_word(query):
         raise RejectedRow(Rejected.EMPTY_QUERY)
@@ -201,7 +214,9 @@ class Clock(NamedTuple):
     def _of_string(self, value: str) -> float:
         try:
             if self.format:
-                return self._of_moment(datetime.datetime.strptime(value.strip(), self.format))
+                return self._of_moment(
+                    datetime.datetime.strptime(value.strip(), self.format)
+                )
             try:
                 return _plausible(float(value) / _UNITS[self.unit])
             except ValueError:

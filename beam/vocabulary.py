@@ -20,7 +20,9 @@ _BATCH = 4096
 Vocabulary = tuple[str, list[str]]  # grain, entries in the order of their ids
 
 
-def count_tokens(texts: pl.Series, numbers: pl.Series | None = None, *, max_words: int) -> pl.DataFrame:
+def count_tokens(
+    texts: pl.Series, numbers: pl.Series | None = None, *, max_words: int
+) -> pl.DataFrame:
     """Counts the tokens of every text grain: a table of `COUNTS`.
 
     Args:
@@ -28,19 +30,40 @@ def count_tokens(texts: pl.Series, numbers: pl.Series | None = None, *, max_word
         numbers: How often each text counts; once by default.
         max_words: Words of a text that are used.
     """
-    numbers = pl.Series([1], dtype=pl.UInt64).new_from_index(0, len(texts)) if numbers is None else numbers
+    numbers = (
+        pl.Series([1], dtype=pl.UInt64).new_from_index(0, len(texts))
+        if numbers is None
+        else numbers
+    )
     counts = []
     for start in range(0, len(texts), _BATCH):
         batch = tf.constant(texts[start : start + _BATCH].to_list())
         weights = numbers[start : start + _BATCH].cast(pl.UInt64).to_numpy()
-        for grain, tokens in text.text_grains(text.fold(batch), max_words=max_words).items():
-            entries = pl.Series("entry", tokens.flat_values.numpy().tolist(), pl.Binary).cast(pl.String)
-            rows = pl.DataFrame([entries, pl.Series("number", weights[tokens.value_rowids().numpy()], pl.UInt64)])
-            counts.append(rows.group_by("entry").agg(pl.col("number").sum()).select(pl.lit(grain).alias("grain"), "entry", "number"))
+        for grain, tokens in text.text_grains(
+            text.fold(batch), max_words=max_words
+        ).items():
+            entries = pl.Series(
+                "entry", tokens.flat_values.numpy().tolist(), pl.Binary
+            ).cast(pl.String)
+            rows = pl.DataFrame(
+                [
+                    entries,
+                    pl.Series(
+                        "number", weights[tokens.value_rowids().numpy()], pl.UInt64
+                    ),
+                ]
+            )
+            counts.append(
+                rows.group_by("entry")
+                .agg(pl.col("number").sum())
+                .select(pl.lit(grain).alias("grain"), "entry", "number")
+            )
     return sum_counts(counts)
 
 
-def count_attributes(items: pl.DataFrame, kinds: Mapping[str, GrainKind]) -> pl.DataFrame:
+def count_attributes(
+    items: pl.DataFrame, kinds: Mapping[str, GrainKind]
+) -> pl.DataFrame:
     """Counts the values of every attribute: a table of `COUNTS`. Missing values are not counted.
 
     Numbers are rounded to three significant digits, so that there are few distinct ones however many items there are.
@@ -54,12 +77,21 @@ def count_attributes(items: pl.DataFrame, kinds: Mapping[str, GrainKind]) -> pl.
         values = items[attribute_column(grain)].value_counts(name="number")
         distinct = values[:, 0]
         if kind is GrainKind.NUMBER:
-            keys = [None if value != value else repr(float(f"{value:.3g}")) for value in distinct.to_list()]
+            keys = [
+                None if value != value else repr(float(f"{value:.3g}"))
+                for value in distinct.to_list()
+            ]
         else:
             folded = text.folded_key(tf.constant(distinct.to_list(), tf.string)).numpy()
             keys = [key.decode("utf-8") or None for key in folded]
         counts.append(
-            pl.DataFrame({"grain": grain, "entry": pl.Series(keys, dtype=pl.String), "number": values["number"].cast(pl.UInt64)})
+            pl.DataFrame(
+                {
+                    "grain": grain,
+                    "entry": pl.Series(keys, dtype=pl.String),
+                    "number": values["number"].cast(pl.UInt64),
+                }
+            )
         )
     return sum_counts(counts)
 
@@ -71,7 +103,9 @@ def sum_counts(counts: Iterable[pl.DataFrame]) -> pl.DataFrame:
     return summed.agg(pl.col("number").sum()).select(*COUNTS)
 
 
-def most_frequent(counts: pl.DataFrame, *, min_count: int, max_entries: int) -> pl.DataFrame:
+def most_frequent(
+    counts: pl.DataFrame, *, min_count: int, max_entries: int
+) -> pl.DataFrame:
     """The entries that may get ids: of each grain the most frequent first, then by alphabet.
 
     Whatever shares of the entries it is applied to before, it gives the same for the whole.
@@ -85,7 +119,9 @@ def most_frequent(counts: pl.DataFrame, *, min_count: int, max_entries: int) -> 
     )
 
 
-def quantile_boundaries(counts: Iterable[tuple[float, int]], num_buckets: int) -> list[float]:
+def quantile_boundaries(
+    counts: Iterable[tuple[float, int]], num_buckets: int
+) -> list[float]:
     """The inner boundaries that cut values into buckets of about the same size, distinct and ascending.
 
     Boundary k of n - 1 is the value before which, in sorted order, the share k / n of all values stands.
@@ -103,7 +139,9 @@ def quantile_boundaries(counts: Iterable[tuple[float, int]], num_buckets: int) -
     return [ordered[index][0] for index in chosen]
 
 
-def vocabularies(counts: pl.DataFrame, kinds: Mapping[str, GrainKind], *, number_buckets: int) -> list[Vocabulary]:
+def vocabularies(
+    counts: pl.DataFrame, kinds: Mapping[str, GrainKind], *, number_buckets: int
+) -> list[Vocabulary]:
     """The vocabulary of every grain, empty where nothing was counted.
 
     Args:
@@ -115,8 +153,20 @@ def vocabularies(counts: pl.DataFrame, kinds: Mapping[str, GrainKind], *, number
     for grain, kind in kinds.items():
         of_grain = counts.filter(pl.col("grain") == grain)
         if kind is GrainKind.NUMBER:
-            pairs = zip(of_grain["entry"].cast(pl.Float64).to_list(), of_grain["number"].to_list(), strict=True)
-            entries.append((grain, [repr(boundary) for boundary in quantile_boundaries(pairs, number_buckets)]))
+            pairs = zip(
+                of_grain["entry"].cast(pl.Float64).to_list(),
+                of_grain["number"].to_list(),
+                strict=True,
+            )
+            entries.append(
+                (
+                    grain,
+                    [
+                        repr(boundary)
+                        for boundary in quantile_boundaries(pairs, number_buckets)
+                    ],
+                )
+            )
         else:
             entries.append((grain, of_grain["entry"].to_list()))
     return entries

@@ -25,13 +25,13 @@ def test_rows_read_are_used_dropped_or_rejected() -> None:
 
 
 def test_too_many_rejected_rows_are_told_with_their_reasons() -> None:
-    check_rejected(COUNTS, max_rejected=0.3, output="out")
+    check_rejected(COUNTS, max_rejected=0.3, letters="out")
     message = (
         r"3 of 10 rows of events were rejected \(not_json 2, not_utf8 1\), more than max_rejected = 29.00% allows: "
         r"see out/rejected-events-\*, put the log right or raise max_rejected"
     )
     with pytest.raises(CommandError, match=message):
-        check_rejected(COUNTS, max_rejected=0.29, output="out")
+        check_rejected(COUNTS, max_rejected=0.29, letters="out")
 
 
 def test_the_table_has_rows_read_first_and_every_outcome_once() -> None:

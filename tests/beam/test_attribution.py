@@ -1,24 +1,23 @@
 """Orders without a request id go to the user's latest click inside the window."""
 
-import apache_beam as beam
 import pytest
-from apache_beam.runners.portability.fn_api_runner import FnApiRunner
-from apache_beam.testing import test_pipeline
-from apache_beam.testing.util import assert_that, equal_to
 
-from beam.accounting import read_counters
-from beam.attribution import AttributeOrders, attribute_orders
-from beam.events import Event
+from beam.attribution import TOUCHES, attribute, touches
+from tests.beam.tables import table
+
+Row = tuple[str, float, str, str, int, str, int]
 
 
 def click(
     request_id: str, timestamp: float, user_id: str = "u", item_id: str = "a"
-) -> Event:
-    return Event(2, request_id, timestamp, "q", item_id, -1, user_id)
+) -> Row:
+    return request_id, timestamp, "q", item_id, 4, user_id, 2
 
 
-def order(timestamp: float, user_id: str = "u", item_id: str = "a") -> Event:
-    return Event(3, "", timestamp, "", item_id, -1, user_id)
+def order(
+    timestamp: float, user_id: str = "u", item_id: str = "a", level: int = 3
+) -> Row:
+    return "", timestamp, "", item_id, -1, user_id, level
 
 
 @pytest.mark.parametrize(
@@ -30,44 +29,58 @@ def order(timestamp: float, user_id: str = "u", item_id: str = "a") -> Event:
         ([click("r1", 90)], ["r1"]),  # 10 s before
         ([click("r1", 89)], []),  # 11 s before: outside the window
         # A tie goes to the greater id, whatever comes first.
-        (
-            [click("r2", 95), click("r1", 95)],
-            ["r2"],
-        ),
+        ([click("r2", 95), click("r1", 95)], ["r2"]),
         ([click("r1", 95), click("r2", 95)], ["r2"]),
         ([], []),
     ],
 )
 def test_an_order_goes_to_the_latest_click_in_the_window_before_it(
-    clicks: list[Event], request_ids: list[str]
+    clicks: list[Row], request_ids: list[str]
 ) -> None:
-    attributed = attribute_orders([order(100), *clicks], window_seconds=10)
-    assert [event.request_id for event in attributed] == request_ids
+    attributed, num_lost = attribute(
+        table(TOUCHES, order(100), *clicks), window_seconds=10
+    )
+    assert attributed["request_id"].to_list() == request_ids
+    assert num_lost == 1 - len(request_ids)
 
 
 def test_orders_belong_to_their_own_user_and_item() -> None:
-    events = [
+    rows = [click("r1", 10), order(20), order(20, user_id="v"), order(20, item_id="b")]
+    attributed, num_lost = attribute(table(TOUCHES, *rows), window_seconds=60)
+    # The order keeps what it says of itself.
+    assert attributed.rows() == [("r1", 20.0, "", "a", -1, "u", 3)]
+    assert num_lost == 2
+
+
+def test_each_of_many_orders_has_a_click_of_its_own() -> None:
+    clicks = [click(f"r{n}", 10 * n) for n in range(5)]
+    orders = [order(10 * n + 5) for n in range(5)]
+    attributed, _ = attribute(table(TOUCHES, *orders[::-1], *clicks), window_seconds=5)
+    assert sorted(attributed.select("timestamp", "request_id").rows()) == [
+        (10 * n + 5, f"r{n}") for n in range(5)
+    ]
+
+
+def test_a_cart_event_without_a_request_is_attributed_and_is_no_click_to_others() -> (
+    None
+):
+    attributed, _ = attribute(
+        table(TOUCHES, click("r1", 10), order(20, level=2), order(30)),
+        window_seconds=60,
+    )
+    assert sorted(attributed.select("request_id", "level").rows()) == [
+        ("r1", 2),
+        ("r1", 3),
+    ]
+
+
+def test_only_clicks_and_what_has_no_request_of_known_users_take_part() -> None:
+    rows = [
         click("r1", 10),
         order(20),
-        order(20, user_id="v"),
-        order(20, item_id="b"),
+        click("r1", 10, user_id=""),
         order(20, user_id=""),
-        Event(1, "r1", 9, "q", "a", 0, "u"),
-        Event(3, "r9", 21, "q", "c", -1, ""),
+        ("r1", 9.0, "q", "a", 0, "u", 1),
+        ("r9", 21.0, "", "c", -1, "u", 3),
     ]
-    pipeline = test_pipeline.TestPipeline(runner=FnApiRunner())
-    given = (
-        pipeline
-        | beam.Create(events, reshuffle=False)
-        | AttributeOrders(window_seconds=60)
-    )
-    assert_that(
-        given,
-        equal_to(
-            [events[0], order(20)._replace(request_id="r1"), events[5], events[6]]
-        ),
-    )
-    result = pipeline.run()
-    assert read_counters(result, ["events"]) == {
-        "events": {"dropped_order_unattributed": 3}
-    }
+    assert touches(table(TOUCHES, *rows)).rows() == rows[:2]

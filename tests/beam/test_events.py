@@ -1,18 +1,21 @@
 """The rule for one event."""
 
 import datetime
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 import tensorflow as tf
 
 from beam.accounting import RejectedRow
-from beam.config import EVENT_COLUMNS
-from beam.events import Event, event_columns, has_word, parse_event
+from beam.config import KINDS, PreprocessConfig
+from beam.events import Event, EventLayout, event_layout, parse_event, parse_events
+from beam.sources import Section, read_batches
+from beam.values import has_word
 from tfrs_mmse import text
 from tfrs_mmse.cli import CommandError
 
-COLUMNS = {name: name for name in EVENT_COLUMNS}
 CLICK = {
     "event": "click",
     "request_id": "r1",
@@ -21,25 +24,37 @@ CLICK = {
     "item_id": "a",
     "position": 3,
 }
+IMPRESSION_KIND, CLICK_KIND, CART_KIND, ORDER_KIND = range(1, 5)
+SHOWN = {name: value for name, value in CLICK.items() if name != "event"} | {
+    "clicked": 0,
+    "ordered": 0,
+}
+
+
+def layout_of(*rows: dict[str, Any], **config: Any) -> EventLayout:
+    return event_layout(rows, PreprocessConfig(**config), path="log.csv")
+
+
+LAYOUT = layout_of(CLICK)
 
 
 def parse(**changes: Any) -> Event:
-    return parse_event({**CLICK, **changes}, COLUMNS)
+    return parse_event({**CLICK, **changes}, LAYOUT)
 
 
 def test_a_click_is_parsed() -> None:
-    assert parse(user_id="u") == Event(2, "r1", 100.0, "red shoe", "a", 3, "u")
+    assert parse(user_id="u") == Event(CLICK_KIND, "r1", 100.0, "red shoe", "a", 3, "u")
 
 
 def test_ids_may_be_integers_and_optional_values_may_be_missing() -> None:
     assert parse(item_id=7, request_id=12, position=None) == Event(
-        2, "12", 100.0, "red shoe", "7", -1, ""
+        CLICK_KIND, "12", 100.0, "red shoe", "7", -1, ""
     )
 
 
 def test_an_order_needs_neither_request_nor_query() -> None:
     order = parse(event="order", request_id=None, query="", position="")
-    assert order == Event(3, "", 100.0, "", "a", -1, "")
+    assert order == Event(ORDER_KIND, "", 100.0, "", "a", -1, "")
     assert (
         parse(event="order", request_id=float("nan"), user_id=float("nan")).request_id
         == ""
@@ -48,7 +63,8 @@ def test_an_order_needs_neither_request_nor_query() -> None:
 
 def test_columns_are_mapped() -> None:
     fields = {**CLICK, "search_term": "hat"}
-    assert parse_event(fields, {**COLUMNS, "query": "search_term"}).query == "hat"
+    layout = layout_of(fields, event_columns={"query": "search_term"})
+    assert parse_event(fields, layout).query == "hat"
 
 
 @pytest.mark.parametrize(
@@ -74,6 +90,8 @@ def test_timestamps_are_seconds_or_iso_in_utc(value: Any, seconds: float) -> Non
         ({"event": "view"}, "unknown_event"),
         ({"event": 2}, "unknown_event"),
         ({"event": None}, "missing_field"),
+        ({"event": float("nan")}, "missing_field"),
+        ({"event": ["click"]}, "unknown_event"),
         ({"request_id": None}, "missing_field"),
         ({"request_id": ""}, "missing_field"),
         ({"request_id": 1.5}, "bad_request_id"),
@@ -126,18 +144,114 @@ def test_has_word_is_the_rule_that_serving_applies(query: str) -> None:
 
 
 def test_a_missing_column_is_named_with_what_is_there() -> None:
-    rows = [
-        {
-            "event": "click",
-            "item_id": "a",
-            "timestamp": 1,
-            "request_id": "r",
-            "term": "x",
-        }
-    ]
+    row = {
+        "event": "click",
+        "item_id": "a",
+        "timestamp": 1,
+        "request_id": "r",
+        "term": "x",
+    }
     message = r'column query in log.csv, which has event, item_id, timestamp, request_id, term; .*"query": '
     with pytest.raises(CommandError, match=message):
-        event_columns(rows, {}, path="log.csv")
-    assert event_columns(rows, {"query": "term"}, path="log.csv")["query"] == "term"
+        layout_of(row)
+    assert layout_of(row, event_columns={"query": "term"}).columns["query"] == "term"
     with pytest.raises(CommandError, match=r"expected the column pos in log.csv"):
-        event_columns(rows, {"query": "term", "position": "pos"}, path="log.csv")
+        layout_of(row, event_columns={"query": "term", "position": "pos"})
+    with pytest.raises(CommandError, match=r"expected the column buy in log.csv"):
+        layout_of(SHOWN, event_columns={"ordered": "buy"})
+
+
+def test_a_shop_names_its_events_as_it_likes() -> None:
+    layout = layout_of(
+        CLICK,
+        event_names={"view": "impression", "add_to_cart": "cart", "scroll": "ignore"},
+    )
+    kinds = [
+        parse_event({**CLICK, "event": name}, layout).kind
+        for name in ("view", "add_to_cart", "scroll", "click")
+    ]
+    assert kinds == [IMPRESSION_KIND, CART_KIND, KINDS.index("ignore"), CLICK_KIND]
+
+
+def test_a_cart_event_needs_neither_request_nor_query() -> None:
+    assert parse(event="cart", request_id=None, query=None)[:2] == (CART_KIND, "")
+
+
+@pytest.mark.parametrize(
+    ("changes", "kind"),
+    [
+        ({}, IMPRESSION_KIND),
+        ({"clicked": None, "ordered": ""}, IMPRESSION_KIND),
+        ({"clicked": 1}, CLICK_KIND),
+        ({"clicked": "TRUE", "ordered": "no"}, CLICK_KIND),
+        ({"clicked": False, "ordered": 2.0}, ORDER_KIND),  # a number of pieces
+        ({"clicked": True, "carted": "y"}, CART_KIND),
+        ({"clicked": True, "carted": "y", "ordered": "1"}, ORDER_KIND),
+    ],
+)
+def test_a_row_for_each_shown_item_has_its_deepest_flag(
+    changes: dict[str, Any], kind: int
+) -> None:
+    layout = layout_of({**SHOWN, "carted": ""})
+    assert parse_event({**SHOWN, **changes}, layout) == Event(
+        kind, "r1", 100.0, "red shoe", "a", 3, ""
+    )
+
+
+@pytest.mark.parametrize("flag", ["perhaps", -1, float("inf"), [1], "nan"])
+def test_a_flag_that_says_neither_is_rejected(flag: Any) -> None:
+    with pytest.raises(RejectedRow, match=r"^bad_flag$"):
+        parse_event({**SHOWN, "clicked": flag}, layout_of(SHOWN))
+
+
+@pytest.mark.parametrize(
+    ("config", "value", "seconds"),
+    [
+        ({"timestamp_unit": "ms"}, 1577836800500, 1577836800.5),
+        ({"timestamp_unit": "ms"}, "1577836800500", 1577836800.5),
+        ({"time_zone": "America/Sao_Paulo"}, "2020-01-01T00:00:00", 1577847600.0),
+        ({"time_zone": "America/Sao_Paulo"}, "2020-01-01T00:00:00Z", 1577836800.0),
+        ({"timestamp_format": "%d/%m/%Y %H:%M"}, "31/12/2019 23:00", 1577833200.0),
+        ({"timestamp_format": "%d.%m.%Y %z"}, "01.01.2020 +0100", 1577833200.0),
+    ],
+)
+def test_a_shop_writes_moments_as_it_likes(
+    config: dict[str, Any], value: Any, seconds: float
+) -> None:
+    assert (
+        parse_event({**CLICK, "timestamp": value}, layout_of(CLICK, **config)).timestamp
+        == seconds
+    )
+
+
+ODD_VALUES = [
+    None, "", " ", "a", "7", 7, 7.0, 1.5, -1, 0, 1, True, False, 10**30, 1e30, 2**40, "\ud800", "é", "!?", "x" * 1025,
+    "click", "order", "cart", "nan", "inf", "2020-01-01", "2020-01-01T00:00:00+25:00", [], ["a"], {}, {"a": 1},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["click", "order"])
+def test_a_batch_is_parsed_as_its_rows_are(tmp_path: Path, kind: str) -> None:
+    rows = [
+        {**CLICK, "event": kind, "user_id": "u", name: value}
+        for name in LAYOUT.columns
+        for value in ODD_VALUES
+    ]
+    rows += [
+        {**CLICK, "request_id": odd, "item_id": other}
+        for odd in ODD_VALUES
+        for other in ODD_VALUES
+    ]
+    path = tmp_path / "e.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    expected, reasons = [], {}
+    for number, row in enumerate(rows):
+        try:
+            expected.append((*parse_event(row, LAYOUT), number + 1))
+        except RejectedRow as e:
+            reasons[number] = e.reason
+    (batch,) = read_batches(Section(str(path)))
+    parsed = parse_events(batch, LAYOUT)
+    assert sorted(parsed.table.rows()) == sorted(expected)
+    assert dict(parsed.rejected) == reasons
+    assert len(expected) > 100 and len(reasons) > 100

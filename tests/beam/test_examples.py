@@ -1,21 +1,17 @@
-"""Joining and encoding: laws of the records; their exact content is in test_preprocess."""
+"""Encoding: laws of the records; their exact content is in test_preprocess."""
 
 import math
 
-import apache_beam as beam
-import numpy as np
-import pytest
+import polars as pl
 import tensorflow as tf
-from apache_beam.runners.portability.fn_api_runner import FnApiRunner
-from apache_beam.testing import test_pipeline
-from apache_beam.testing.util import assert_that, equal_to
 
-from beam.accounting import read_counters
-from beam.examples import EncodeRequests
-from beam.featurize import EncodedItem, EncodeItems
-from beam.items import Item
-from beam.join import JoinItems, PlacedItem, log_share
-from beam.requests import Request, Slot
+from beam.examples import encode_items as item_records
+from beam.examples import encode_requests
+from beam.featurize import encode_items, features_schema
+from beam.items import ItemLayout
+from beam.values import Clock
+from tests.beam.tables import table
+from tfrs_mmse.features import Featurizer
 from tfrs_mmse.schema import FeatureSpec, Grain, GrainKind
 
 SPEC = FeatureSpec(
@@ -31,128 +27,125 @@ SPEC = FeatureSpec(
     max_query_words=8,
     max_field_words=8,
 )
-VOCABULARIES = [
-    ("word", ["red", "shoe"]),
-    ("bigram", ["red shoe"]),
-    ("price", ["10.0", "20.0"]),
-    ("brand", ["acme"]),
-]
+LAYOUT = ItemLayout(
+    columns={},
+    text_fields=SPEC.text_fields,
+    attributes=(("price", GrainKind.NUMBER), ("brand", GrainKind.CATEGORICAL)),
+    unused=(),
+    clock=Clock(),
+)
+VOCABULARIES = {
+    "word": ["red", "shoe"],
+    "bigram": ["red shoe"],
+    "character": [],
+    "price": ["10.0", "20.0"],
+    "brand": ["acme"],
+}
+ITEMS = table(
+    LAYOUT.table_schema(),
+    ("1", 0.0, "Red SHOE", "new", 10.0, "ACME"),
+    ("2", 0.0, "hat", "", math.nan, ""),
+)
 
 
-def ids(*values: int) -> bytes:
-    return np.array(values, "<i4").tobytes()
-
-
-NONE = ids(0, 0)  # no ids of either text field
-
-
-def test_items_are_encoded_once_with_their_text() -> None:
-    items = [
-        Item("1", ("Red SHOE", "new"), (10.0, "ACME")),
-        Item("2", ("hat", ""), (math.nan, "")),
-    ]
-    with test_pipeline.TestPipeline(runner=FnApiRunner()) as pipeline:
-        given = pipeline | "Items" >> beam.Create(items)
-        vocabularies = pipeline | "Vocabularies" >> beam.Create(VOCABULARIES)
-        encoded = (given, vocabularies) | EncodeItems(SPEC)
-        # Each starts with how many ids the title and the tags have.
-        # red shoe | new; [red shoe]; 3 + 4 | 3 trigrams of which the vocabulary has none; 10 >= 10; acme
-        first = (ids(2, 1, 1, 2, 0), ids(1, 0, 1), ids(7, 3, *[0] * 10), ids(2), ids(1))
-        second = (ids(1, 0, 0), ids(0, 0), ids(3, 0, 0, 0, 0), ids(0), ids(0))
-        expected = [
-            ("1", EncodedItem("Red SHOE", "Red SHOE\nnew", first)),
-            ("2", EncodedItem("hat", "hat", second)),
-        ]
-        assert_that(encoded, equal_to(expected))
-
-
-def test_an_items_probability_is_its_share_of_train_slots() -> None:
-    def request(request_id: str, split: str, *item_ids: str) -> Request:
-        return Request(
-            request_id,
-            "q",
-            0.0,
-            tuple(Slot(item_id, 2, -1, 1) for item_id in item_ids),
-            split,
-        )
-
-    requests = [
-        request("r1", "train", "a", "b"),
-        request("r2", "train", "a", "c"),
-        request("r3", "test", "d", "a"),
-    ]
-    encoded = {
-        item_id: EncodedItem(item_id, "", (item_id.encode(),)) for item_id in "abcde"
-    }
-    half, quarter = math.log(2 / 4), math.log(1 / 4)
-    with test_pipeline.TestPipeline(runner=FnApiRunner()) as pipeline:
-        given = pipeline | "Items" >> beam.Create(list(encoded.items()))
-        joined = (given, pipeline | "Requests" >> beam.Create(requests)) | JoinItems()
-        shares = joined.items | beam.Map(lambda item: item[:2])
-        never = -math.inf
-        expected = [
-            ("a", half),
-            ("b", quarter),
-            ("c", quarter),
-            ("d", never),
-            ("e", never),
-        ]
-        assert_that(shares, equal_to(expected), label="items")
-        placed = [
-            ("r1", PlacedItem(0, (b"a",), half)),
-            ("r1", PlacedItem(1, (b"b",), quarter)),
-            ("r2", PlacedItem(0, (b"a",), half)),
-            ("r2", PlacedItem(1, (b"c",), quarter)),
-            ("r3", PlacedItem(0, (b"d",), never)),
-            ("r3", PlacedItem(1, (b"a",), half)),
-        ]
-        assert_that(joined.placed, equal_to(placed), label="placed")
-
-
-def test_log_share_of_nothing_is_minus_infinity() -> None:
-    assert log_share(0, 0) == -math.inf
-    assert log_share(3, 3) == 0
-
-
-def encode(placed: list[PlacedItem]) -> test_pipeline.TestPipeline:
-    request = Request(
-        "r1", "red", 0.0, (Slot("b", 3, -1, 2), Slot("a", 1, 7, 1)), "test", ("c",)
+def encoded(items: pl.DataFrame = ITEMS) -> pl.DataFrame:
+    probability = pl.lit(-1.5, pl.Float32).alias("log_probability")
+    return encode_items(items, SPEC, Featurizer(SPEC, VOCABULARIES)).with_columns(
+        probability
     )
-    pipeline = test_pipeline.TestPipeline(runner=FnApiRunner())
-    requests = pipeline | "Requests" >> beam.Create([request])
-    shares = pipeline | "Placed" >> beam.Create([("r1", item) for item in placed])
-    vocabularies = pipeline | "Vocabularies" >> beam.Create(VOCABULARIES)
-    records = (requests, shares, vocabularies) | EncodeRequests(SPEC, num_shards=2)
-
-    def matches(found: list) -> None:
-        ((split, (_, (_, record))),) = found
-        features = tf.train.Example.FromString(record).features.feature
-        assert split == "test"
-        assert list(features["item_id"].bytes_list.value) == [b"b", b"a"]
-        assert list(features["item/word"].int64_list.value) == [2, 1, 0]
-        assert list(features["item/word/length"].int64_list.value) == [1, 0, 1, 1]
-        assert list(features["item/bigram"].int64_list.value) == []
-        assert list(features["item/price"].int64_list.value) == [3, 0]
-        assert list(features["query/word"].int64_list.value) == [1]
-
-    assert_that(records, matches)
-    return pipeline
 
 
-def test_a_record_holds_its_items_in_the_order_of_the_slots() -> None:
-    a = PlacedItem(1, (ids(1, 1, 1, 0), NONE, NONE, ids(0), ids(0)), -1.0)
-    b = PlacedItem(0, (ids(1, 0, 2), NONE, NONE, ids(3), ids(1)), -2.0)
-    counters = read_counters(encode([a, b]).run(), ["events", "test"])
-    assert counters == {
-        "events": {"used": 3},
-        "test": {"ordered": 1, "requests": 1, "unclicked": 1},
+def features_of(record: bytes) -> dict[str, list[object]]:
+    found = tf.train.Example.FromString(record).features.feature
+    return {
+        name: list(getattr(f, str(f.WhichOneof("kind"))).value)
+        for name, f in found.items()
     }
 
 
-def test_a_lost_item_stops_the_pipeline() -> None:
-    with pytest.raises(
-        ValueError, match="request 'r1' did not get each of its items exactly once"
-    ):
-        encode(
-            [PlacedItem(1, (ids(1, 1, 1, 0), NONE, NONE, ids(0), ids(0)), -1.0)]
-        ).run()
+def test_items_have_their_ids_field_by_field() -> None:
+    columns = (
+        encoded().select(*features_schema(SPEC)).drop("item_id", "log_probability")
+    )
+    assert columns.rows() == [
+        # red shoe | new; [red shoe]; 3 + 4 | 3 trigrams of which the vocabulary has none; 10 >= 10; acme
+        ([1, 2, 0], [2, 1], [1], [1, 0], [0] * 10, [7, 3], 2, 1),
+        ([0], [1, 0], [], [0, 0], [0] * 3, [3, 0], 0, 0),
+    ]
+
+
+def test_no_items_are_no_failure() -> None:
+    assert encoded(ITEMS[:0]).select(*features_schema(SPEC)).schema == pl.Schema(
+        features_schema(SPEC)
+    )
+    assert list(item_records(encoded(ITEMS[:0]), SPEC)) == []
+
+
+def test_an_items_record_has_its_text_field_by_field() -> None:
+    first, second = (features_of(record) for record in item_records(encoded(), SPEC))
+    assert (first["item/title"], first["item/text"]) == (
+        [b"Red SHOE"],
+        [b"Red SHOE\nnew"],
+    )
+    assert (second["item/title"], second["item/text"]) == ([b"hat"], [b"hat"])
+    assert (
+        first["item/level"],
+        first["item/position"],
+        first["item/log_probability"],
+    ) == ([0], [-1], [-1.5])
+    assert second["item/word/length"] == [1, 0]
+
+
+def test_each_request_has_its_own_slots_in_their_order() -> None:
+    slots = pl.DataFrame(
+        {"item_id": ["2", "1", "1"], "level": [3, 1, 2], "position": [-1, 7, 0]}
+    )
+    slots = slots.join(
+        encoded().select(*features_schema(SPEC)), on="item_id", maintain_order="left"
+    )
+    requests = pl.DataFrame(
+        {"query": ["red", "shoe"], "positives": [["9", "2"], []], "num_slots": [2, 1]}
+    )
+    first, second = (
+        features_of(record)
+        for record in encode_requests(
+            requests, slots, SPEC, Featurizer(SPEC, VOCABULARIES)
+        )
+    )
+    assert first["query"] == [b"red"] and second["query"] == [b"shoe"]
+    assert (
+        first["query/positive_item_id"] == [b"9", b"2"]
+        and second["query/positive_item_id"] == []
+    )
+    assert first["query/word"] == [1] and second["query/word"] == [2]
+    assert first["item_id"] == [b"2", b"1"] and second["item_id"] == [b"1"]
+    assert first["item/level"] == [3, 1] and first["item/position"] == [-1, 7]
+    assert first["item/word"] == [0, 1, 2, 0] and second["item/word"] == [1, 2, 0]
+    assert first["item/word/length"] == [1, 0, 2, 1]
+    assert (
+        first["item/bigram"] == [1]
+        and first["item/price"] == [0, 2]
+        and second["item/brand"] == [1]
+    )
+
+
+def test_more_requests_than_one_batch_are_all_there() -> None:
+    num = 2500
+    slots = pl.DataFrame(
+        {
+            "item_id": ["1", "2"] * num,
+            "level": [2] * (2 * num),
+            "position": range(2 * num),
+        }
+    )
+    slots = slots.join(
+        encoded().select(*features_schema(SPEC)), on="item_id", maintain_order="left"
+    )
+    requests = pl.DataFrame(
+        {"query": ["red"] * num, "positives": [[]] * num, "num_slots": [2] * num}
+    )
+    requests = requests.with_columns(pl.col("positives").cast(pl.List(pl.String)))
+    records = encode_requests(requests, slots, SPEC, Featurizer(SPEC, VOCABULARIES))
+    assert [features_of(record)["item/position"] for record in records] == [
+        [2 * n, 2 * n + 1] for n in range(num)
+    ]

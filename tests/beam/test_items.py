@@ -1,13 +1,16 @@
 """The catalogue's columns, and the rule for one item."""
 
+import json
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from beam.accounting import RejectedRow
 from beam.config import PreprocessConfig
-from beam.items import ItemLayout, item_layout, parse_item
+from beam.items import ItemLayout, item_layout, parse_item, parse_items
+from beam.sources import Section, read_batches
 from tfrs_mmse.cli import CommandError
 from tfrs_mmse.schema import GrainKind
 
@@ -57,7 +60,7 @@ def test_columns_are_mapped_to_our_names() -> None:
     layout = layout_of(
         row, item_columns={"item_id": "sku", "title": "name", "price": "preis"}
     )
-    assert parse_item(row, layout) == ("a", ("Red shoe",), (3.0,))
+    assert parse_item(row, layout) == ("a", 0.0, "Red shoe", 3.0)
 
 
 @pytest.mark.parametrize(
@@ -102,16 +105,30 @@ def test_a_column_that_cannot_be_used_is_named(
 def test_an_item_is_parsed_in_the_layouts_order() -> None:
     assert parse_item({**ROW, "item_id": 7}, layout_of(ROW)) == (
         "7",
-        ("Red shoe", "Acme", "x y"),
-        (10.0, "Acme"),
+        0.0,
+        "Red shoe",
+        "Acme",
+        "x y",
+        10.0,
+        "Acme",
     )
 
 
 def test_missing_values_are_empty_or_nan() -> None:
     item = parse_item({"item_id": "a", "title": "t", "price": ""}, layout_of(ROW))
-    assert item.texts == ("t", "", "")
-    assert math.isnan(float(item.attributes[0]))
-    assert item.attributes[1] == ""
+    assert item[2:5] == ("t", "", "")
+    assert math.isnan(float(item[5]))
+    assert item[6] == ""
+
+
+def test_the_moment_of_a_row_is_known_where_the_catalogue_has_it() -> None:
+    row = {**ROW, "changed": "2020-01-01"}
+    layout = layout_of(row, item_columns={"updated_at": "changed"})
+    assert layout.unused == ("seller",)
+    assert parse_item(row, layout)[1] == 1577836800.0
+    assert parse_item({**row, "changed": None}, layout)[1] == 0.0
+    with pytest.raises(RejectedRow, match=r"^bad_timestamp$"):
+        parse_item({**row, "changed": "soon"}, layout)
 
 
 @pytest.mark.parametrize(
@@ -135,3 +152,32 @@ def test_a_bad_item_is_rejected_with_its_reason(
 ) -> None:
     with pytest.raises(RejectedRow, match=f"^{reason}$"):
         parse_item({**ROW, **changes}, layout_of(ROW))
+
+
+ODD_VALUES = [
+    None, "", " ", "\x1c", "\u0301", "a", "7", 7, 7.5, -1, True, 10**30, 1e39, "nan", "\ud800", "é", "!", [], ["a", 1],
+    [["a"], None], [{}], {}, "x" * 100_000,
+]  # fmt: skip
+
+
+def test_a_batch_is_parsed_as_its_rows_are(tmp_path: Path) -> None:
+    rows = [
+        {**ROW, "updated_at": 5, name: value}
+        for name in (*ROW, "updated_at")
+        for value in ODD_VALUES
+    ]
+    layout = layout_of({**ROW, "updated_at": 5})
+    path = tmp_path / "i.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    expected, reasons = [], {}
+    for number, row in enumerate(rows):
+        try:
+            expected.append((*parse_item(row, layout), number + 1))
+        except RejectedRow as e:
+            reasons[number] = e.reason
+    (batch,) = read_batches(Section(str(path)))
+    parsed = parse_items(batch, layout)
+    # A NaN is unequal to itself, but not as it prints.
+    assert sorted(map(str, parsed.table.rows())) == sorted(map(str, expected))
+    assert dict(parsed.rejected) == reasons
+    assert len(expected) > 50 and len(reasons) > 20

@@ -2,6 +2,7 @@
 
 import apache_beam as beam
 import pytest
+from apache_beam.options.pipeline_options import DirectOptions
 
 from beam.local import make_pipeline, run, unknown_flags
 from tfrs_mmse.cli import CommandError
@@ -24,6 +25,24 @@ def test_flags_that_beam_does_not_know_are_found(
     flags: list[str], unknown: list[str]
 ) -> None:
     assert unknown_flags(flags) == unknown
+
+
+@pytest.mark.parametrize(
+    ("flags", "num_bytes", "mode"),
+    [
+        ([], 1000, "in_memory"),
+        ([], 1 << 30, "multi_processing"),
+        (["--direct_running_mode=in_memory"], 1 << 30, "in_memory"),
+        (["--runner=DirectRunner"], 1 << 30, "multi_processing"),
+    ],
+)
+def test_a_large_input_is_worked_on_by_all_cores(
+    flags: list[str], num_bytes: int, mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1, 2})
+    direct = make_pipeline(flags, num_bytes=num_bytes).options.view_as(DirectOptions)
+    assert direct.direct_running_mode == mode
+    assert direct.direct_num_workers == (3 if mode == "multi_processing" else 1)
 
 
 def test_our_error_in_a_worker_is_one_sentence_and_no_traceback(

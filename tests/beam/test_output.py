@@ -4,10 +4,19 @@ import dataclasses
 from pathlib import Path
 
 import pytest
+from apache_beam.io.filesystems import FileSystems
 
 from beam.config import PreprocessConfig
 from beam.items import ItemLayout
-from beam.output import clear, read_vocabularies, split_counts, write_manifest
+from beam.output import (
+    abandon,
+    begin,
+    finish,
+    read_vocabularies,
+    split_counts,
+    write_manifest,
+)
+from beam.values import Clock
 from tfrs_mmse import schema
 from tfrs_mmse.cli import CommandError
 from tfrs_mmse.schema import GrainKind
@@ -29,6 +38,7 @@ LAYOUT = ItemLayout(
     text_fields=("title",),
     attributes=(("brand", GrainKind.CATEGORICAL), ("price", GrainKind.NUMBER)),
     unused=(),
+    clock=Clock(),
 )
 
 
@@ -43,10 +53,41 @@ def files(directory: Path) -> list[Path]:
     return [path for path in directory.rglob("*") if path.is_file()]
 
 
-def test_what_an_older_run_left_is_removed(tmp_path: Path) -> None:
+def names(directory: Path) -> set[str]:
+    return {str(path.relative_to(directory)) for path in files(directory)}
+
+
+def test_an_older_run_stays_until_the_new_one_is_whole(tmp_path: Path) -> None:
     fill(tmp_path, *OURS)
-    clear(f"{tmp_path}/")
-    assert files(tmp_path) == []
+    folder = begin(f"{tmp_path}/")
+    assert names(tmp_path) == set(OURS)
+    fill(
+        Path(folder),
+        "manifest.json",
+        "vocab/word.txt",
+        "test-00000-of-00001.tfrecord.gz",
+        "x.txt.1.part",
+    )
+    assert set(OURS) < names(tmp_path)
+    finish(str(tmp_path))
+    assert names(tmp_path) == {
+        "manifest.json",
+        "vocab/word.txt",
+        "test-00000-of-00001.tfrecord.gz",
+    }
+
+
+def test_of_an_abandoned_run_only_the_dead_letters_stay_and_the_next_takes_them(
+    tmp_path: Path,
+) -> None:
+    fill(tmp_path, *OURS)
+    letters = "rejected-items-00000-of-00001.jsonl"
+    fill(Path(begin(str(tmp_path))), "manifest.json", letters)
+    abandon(str(tmp_path))
+    assert names(tmp_path) == {*OURS, f"_unfinished/{letters}"}
+    begin(str(tmp_path))
+    assert names(tmp_path) == set(OURS)
+    assert not (tmp_path / "_unfinished").exists()
 
 
 @pytest.mark.parametrize(
@@ -60,17 +101,17 @@ def test_a_directory_with_something_else_is_left_alone(
         CommandError,
         match=f"holds {name}, which preprocessing did not write; name an empty",
     ):
-        clear(str(tmp_path))
+        begin(str(tmp_path))
     assert len(files(tmp_path)) == len(OURS) + 1
 
 
 def test_a_new_directory_is_no_failure_and_a_file_is(tmp_path: Path) -> None:
-    clear(str(tmp_path / "new"))
+    begin(str(tmp_path / "new"))
     fill(tmp_path, "file")
     with pytest.raises(
         CommandError, match=r"the output .*/file is a file; name a directory"
     ):
-        clear(str(tmp_path / "file"))
+        begin(str(tmp_path / "file"))
 
 
 def write_vocabularies(directory: Path, **entries: str) -> None:
@@ -143,13 +184,26 @@ def test_the_manifest_reads_back(tmp_path: Path) -> None:
     assert dataclasses.asdict(manifest)["sources"] == {"events": ["e"], "items": ["i"]}
 
 
-def test_the_manifest_goes_first(
+def test_the_manifest_goes_first_and_comes_last(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A run that is stopped while it clears leaves shards without a manifest, never the other way round."""
+    """A run that is stopped while it takes its place leaves shards without a manifest, never the other way round."""
     fill(tmp_path, *OURS)
-    deleted: list[str] = []
-    monkeypatch.setattr("beam.output.FileSystems.delete", deleted.extend)
-    clear(str(tmp_path))
-    assert deleted[0] == str(tmp_path / "manifest.json")
-    assert len(deleted) == len(OURS)
+    fill(Path(begin(str(tmp_path))), *OURS)
+    moved: list[tuple[str, bool]] = []
+    delete, rename = FileSystems.delete, FileSystems.rename
+
+    def deletes(paths: list[str]) -> None:
+        delete(paths)
+        moved.append((Path(paths[0]).name, (tmp_path / "manifest.json").exists()))
+
+    def renames(sources: list[str], targets: list[str]) -> None:
+        rename(sources, targets)
+        moved.append((Path(targets[0]).name, (tmp_path / "manifest.json").exists()))
+
+    monkeypatch.setattr("beam.output.FileSystems.delete", deletes)
+    monkeypatch.setattr("beam.output.FileSystems.rename", renames)
+    finish(str(tmp_path))
+    assert len(moved) == 2 * len(OURS)
+    assert moved[0] == ("manifest.json", False) and moved[-1] == ("manifest.json", True)
+    assert not any(is_whole for _, is_whole in moved[:-1])

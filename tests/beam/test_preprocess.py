@@ -350,10 +350,24 @@ def test_a_second_run_replaces_the_first_once_its_input_is_seen_to_be_usable(
     (tmp_path / "events.jsonl").write_text('{"event": "click"}')
     assert main(argv) == 1
     assert (tmp_path / "out" / "manifest.json").exists()
-    # No clicks: known only when all is read.
+    # No clicks: known only when all is read, and the older run stays.
+    before = {path: path.read_bytes() for path in (tmp_path / "out").rglob("*.*")}
     (tmp_path / "events.jsonl").write_bytes(lines_of(EVENTS[:2]))
     assert main(argv) == 1
-    assert not (tmp_path / "out" / "manifest.json").exists()
+    assert {
+        path: path.read_bytes() for path in (tmp_path / "out").rglob("*.*")
+    } == before
+    # Too many broken rows: they are kept for whoever looks for the reason.
+    (tmp_path / "events.jsonl").write_bytes(lines_of(EVENTS) + b"{\n{\n")
+    assert main(argv) == 1
+    assert before.keys() < set((tmp_path / "out").rglob("*.*"))
+    (letters,) = (tmp_path / "out" / "_unfinished").iterdir()
+    assert len(letters.read_text().splitlines()) == 2
+    write_logs(tmp_path)
+    assert main(argv) == 0
+    assert {
+        path: path.read_bytes() for path in (tmp_path / "out").rglob("*.*")
+    } == before
 
 
 def test_columns_that_are_not_used_are_named(

@@ -7,8 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from beam.accounting import RejectedRow
-from beam.sources import match_files, read_head, read_rows
+from beam.sources import Batch, Section, match_files, read_batches, read_head
 from tfrs_mmse.cli import CommandError
 
 ROWS = [{"item_id": "1", "title": "Ação"}, {"item_id": "2", "title": 'a "b", c'}]
@@ -17,6 +16,11 @@ JSONL = (
 )
 CSV = 'item_id,title\r\n1,Ação\r\n\r\n2,"a ""b"", c"\r\n'
 TSV = 'item_id\ttitle\n1\tAção\n2\t"a ""b"", c"\n'
+
+
+def read_one(path: Path) -> Batch:
+    (batch,) = read_batches(Section(str(path)))
+    return batch
 
 
 @pytest.mark.parametrize("ending", ["", ".gz"])
@@ -31,7 +35,10 @@ def test_every_text_format_gives_the_same_rows(
     path = tmp_path / (name + ending)
     data = mark + text.encode()
     path.write_bytes(gzip.compress(data) if ending else data)
-    assert [dict(row.fields()) for row in read_rows(str(path))] == ROWS
+    batch = read_one(path)
+    assert [dict(batch.rows.fields(n)) for n in range(2)] == ROWS
+    assert batch.rows.column("title") == [row["title"] for row in ROWS]
+    assert batch.rows.column("none") == [None, None]
 
 
 @pytest.mark.parametrize("ending", ["", ".gz"])
@@ -40,19 +47,40 @@ def test_parquet_gives_the_same_rows(tmp_path: Path, ending: str) -> None:
     pq.write_table(pa.Table.from_pylist(ROWS), path)
     if ending:
         (tmp_path / "a.parquet.gz").write_bytes(gzip.compress(path.read_bytes()))
-    rows = list(read_rows(str(path) + ending))
-    assert [row.fields() for row in rows] == ROWS
-    assert [row.line for row in rows] == [1, 2]
-    assert rows[0].text() == '{"item_id": "1", "title": "Ação"}'
+    batch = read_one(Path(f"{path}{ending}"))
+    assert [batch.rows.fields(n) for n in range(2)] == ROWS
+    assert batch.rows.column("title") == [row["title"] for row in ROWS]
+    assert batch.rows.column("none") == [None, None]
+    assert list(batch.lines) == [1, 2]
+    assert batch.rows.text(0) == '{"item_id": "1", "title": "Ação"}'
+
+
+def test_strings_in_parquet_that_are_not_utf8_are_bytes(tmp_path: Path) -> None:
+    broken = pa.array([b"a", b"A\xe7\xe3o"]).view(pa.string())
+    pq.write_table(pa.table({"title": broken}), tmp_path / "a.parquet")
+    batch = read_one(tmp_path / "a.parquet")
+    assert batch.rows.column("title") == [b"a", b"A\xe7\xe3o"]
+    assert batch.rows.fields(1) == {"title": b"A\xe7\xe3o"}
+    assert batch.rows.text(1) == '{"title": "A\\\\xe7\\\\xe3o"}'
+
+
+def test_the_row_groups_of_parquet_are_its_sections(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"n": range(10)}), path, row_group_size=3)
+    found = {}
+    for index in range(2):
+        for batch in read_batches(Section(str(path), index, 2), batch_rows=2):
+            found.update(zip(batch.lines, batch.rows.column("n"), strict=True))
+    assert found == {n + 1: n for n in range(10)}
 
 
 def test_a_row_knows_its_first_line(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text('item_id,title\n1,"two\nlines"\n2,one\n')
-    assert [row.line for row in read_rows(str(path))] == [2, 4]
+    assert read_one(path).lines == [2, 4]
     path = tmp_path / "a.jsonl"
     path.write_text(JSONL)
-    assert [row.line for row in read_rows(str(path))] == [1, 3]
+    assert read_one(path).lines == [1, 3]
 
 
 @pytest.mark.parametrize(
@@ -70,6 +98,7 @@ def test_a_row_knows_its_first_line(tmp_path: Path) -> None:
         ("a.csv", b"item_id,title\n1,A\xe7\xe3o\n", "not_utf8", "1,A\\xe7\\xe3o"),
         ("a.csv", b"item_id,title\n1,a,b\n", "wrong_number_of_fields", "1,a,b"),
         ("a.csv", b"item_id,title\n1\n", "wrong_number_of_fields", "1"),
+        ("a.csv", b'item_id,title\n1,"a\n2,b\n', "unclosed_quote", '1,"a\n2,b'),
     ],
 )
 def test_a_bad_row_has_a_reason_and_its_text(
@@ -77,10 +106,19 @@ def test_a_bad_row_has_a_reason_and_its_text(
 ) -> None:
     path = tmp_path / name
     path.write_bytes(data)
-    (row,) = read_rows(str(path))
-    with pytest.raises(RejectedRow, match=f"^{reason}$"):
-        row.fields()
-    assert row.text() == text
+    batch = read_one(path)
+    assert list(batch.lines) == []
+    assert [(row.reason, row.text) for row in batch.unreadable] == [(reason, text)]
+
+
+def test_a_stray_quote_is_a_letter_like_others(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text('item_id,title\n1,27" monitor\n2,a "b" c\n3,"two\nlines"\n')
+    assert read_one(path).rows.column("title") == [
+        '27" monitor',
+        'a "b" c',
+        "two\nlines",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -104,7 +142,7 @@ def test_a_bad_row_has_a_reason_and_its_text(
         ),
         (
             "a.csv",
-            b'item_id,title\n1,"' + b"x" * 200_000,
+            b'item_id,title\n1,"' + b"x" * (1 << 25),
             "a.csv is not valid CSV .*a quote that is not closed",
         ),
         ("a.csv", b"item_id,T\xedtulo\n1,a\n", "the header of .*a.csv is not UTF-8"),
@@ -116,19 +154,19 @@ def test_a_broken_file_is_named(
     path = tmp_path / name
     path.write_bytes(data)
     with pytest.raises(CommandError, match=message):
-        list(read_rows(str(path)))
+        list(read_batches(Section(str(path))))
 
 
 def test_a_file_that_is_gone_is_named(tmp_path: Path) -> None:
     with pytest.raises(CommandError, match=r"cannot read .*gone.jsonl: "):
-        list(read_rows(str(tmp_path / "gone.jsonl")))
+        list(read_batches(Section(str(tmp_path / "gone.jsonl"))))
 
 
 def test_files_come_sorted_and_once(tmp_path: Path) -> None:
     for name in ("b.jsonl", "a.csv"):
         (tmp_path / name).write_text("")
     found = match_files([f"{tmp_path}/*", f"{tmp_path}/a.*"], source="items")
-    assert found == [f"{tmp_path}/a.csv", f"{tmp_path}/b.jsonl"]
+    assert list(found.items()) == [(f"{tmp_path}/a.csv", 0), (f"{tmp_path}/b.jsonl", 0)]
 
 
 def test_patterns_that_cannot_be_read_are_refused(tmp_path: Path) -> None:

@@ -1,35 +1,16 @@
-"""Train and test by query and by time, and the positives of each query."""
+"""Train and test by query and by time."""
 
-from collections import Counter
-
-import apache_beam as beam
 import pytest
-from apache_beam.runners.portability.fn_api_runner import FnApiRunner
-from apache_beam.testing import test_pipeline
-from apache_beam.testing.util import assert_that, equal_to
 
-from beam.accounting import read_counters
 from beam.config import PreprocessConfig
-from beam.requests import Request, Slot
-from beam.splits import (
-    FoldQueries,
-    KnowPositives,
-    SplitRequests,
-    is_test_query,
-    most_frequent,
+from beam.requests import SLOTS
+from beam.splits import FindPeriod, Period, fold_queries, is_test_query, split
+from tests.beam.tables import table
+
+MOMENTS = [("shoe", 100.0), ("hat", 180.0), ("blue", 200.0)]
+REQUESTS = table(
+    SLOTS, *((query, "a", 2, query, moment, -1, 1) for query, moment in MOMENTS)
 )
-
-
-def request(
-    request_id: str,
-    query: str,
-    levels: dict[str, int],
-    *,
-    timestamp: float = 0.0,
-    split: str = "",
-) -> Request:
-    slots = tuple(Slot(item_id, level, -1, 1) for item_id, level in levels.items())
-    return Request(request_id, query, timestamp, slots, split)
 
 
 @pytest.mark.parametrize(
@@ -47,106 +28,49 @@ def test_a_query_is_on_the_side_that_its_hash_says(query: str, share: float) -> 
 
 
 def test_queries_that_fold_alike_are_one() -> None:
-    with test_pipeline.TestPipeline(runner=FnApiRunner()) as pipeline:
-        raw = [
-            request(str(n), query, {"a": 2})
-            for n, query in enumerate([" Ação\u00a0 JÁ", "acao ja", "ＡＣＡＯ\tja "])
-        ]
-        folded = (
-            pipeline | beam.Create(raw) | FoldQueries() | beam.Map(lambda r: r.query)
-        )
-        assert_that(folded, equal_to(["acao ja"] * 3))
+    raw = [" Ação\u00a0 JÁ", "acao ja", "ＡＣＡＯ\tja "]
+    slots = table(
+        SLOTS, *((str(n), "a", 2, query, 0.0, -1, 1) for n, query in enumerate(raw))
+    )
+    assert fold_queries(slots)["query"].to_list() == ["acao ja"] * 3
+    assert fold_queries(slots[:0]).height == 0
 
 
 @pytest.mark.parametrize(
-    ("config", "splits"),
+    ("config", "in_train"),
     [
         # sha256: shoe 0.937, hat 0.097, blue 0.087
-        (
-            PreprocessConfig(split_by="query", test_fraction=0.09),
-            ["train", "train", "test"],
-        ),
-        (
-            PreprocessConfig(split_by="query", test_fraction=0.5),
-            ["train", "test", "test"],
-        ),
+        (PreprocessConfig(split_by="query", test_fraction=0.09), [True, True, False]),
+        (PreprocessConfig(split_by="query", test_fraction=0.5), [True, False, False]),
         # 100 to 200: a fifth of the period begins at 180
-        (
-            PreprocessConfig(split_by="time", test_fraction=0.2),
-            ["train", "test", "test"],
-        ),
-        (
-            PreprocessConfig(split_by="time", test_fraction=0.1),
-            ["train", "train", "test"],
-        ),
+        (PreprocessConfig(split_by="time", test_fraction=0.2), [True, False, False]),
+        (PreprocessConfig(split_by="time", test_fraction=0.1), [True, True, False]),
     ],
 )
 def test_requests_are_split_by_query_or_by_time(
-    config: PreprocessConfig, splits: list[str]
+    config: PreprocessConfig, in_train: list[bool]
 ) -> None:
-    moments = [("shoe", 100.0), ("hat", 180.0), ("blue", 200.0)]
-    requests = [
-        request(query, query, {"a": 2}, timestamp=timestamp)
-        for query, timestamp in moments
-    ]
-    with test_pipeline.TestPipeline(runner=FnApiRunner()) as pipeline:
-        split = (
-            pipeline
-            | beam.Create(requests)
-            | SplitRequests(config)
-            | beam.Map(lambda r: (r.query, r.split))
-        )
-        assert_that(
-            split, equal_to(list(zip(["shoe", "hat", "blue"], splits, strict=True)))
-        )
+    slots = split(REQUESTS, config, Period(100.0, 200.0))
+    by_query = dict(slots.select("query", "is_train").rows())
+    assert [by_query[query] for query, _ in MOMENTS] == in_train
+
+
+def test_the_period_holds_all_periods() -> None:
+    find = FindPeriod()
+    merged = find.merge_accumulators(
+        [
+            find.add_input(find.create_accumulator(), pair)
+            for pair in ((5.0, 9.0), (3.0, 4.0))
+        ]
+    )
+    assert find.extract_output(merged) == Period(3.0, 9.0)
 
 
 def test_no_request_is_no_failure() -> None:
-    with test_pipeline.TestPipeline(runner=FnApiRunner()) as pipeline:
-        none = pipeline | beam.Create([]) | SplitRequests(PreprocessConfig())
-        assert_that(none, equal_to([]))
-
-
-def test_of_too_many_positives_the_most_frequent_stay_and_ties_go_to_the_smaller_id() -> (
-    None
-):
-    assert most_frequent(Counter({"d": 1, "b": 2, "c": 1, "a": 1}), 3) == (
-        "a",
-        "b",
-        "c",
-    )
-
-
-def test_a_train_request_loses_unclicked_items_that_its_query_clicked_elsewhere() -> (
-    None
-):
-    requests = [
-        request("r1", "shoe", {"a": 3, "b": 1, "c": 1}, split="train"),
-        request("r2", "shoe", {"b": 2, "a": 1}, split="train"),
-        request("r3", "shoe", {"d": 2, "b": 1}, split="test"),
-        request("r4", "hat", {"c": 2, "d": 1}, split="train"),
-    ]
-    pipeline = test_pipeline.TestPipeline(runner=FnApiRunner())
-    known = (
-        pipeline
-        | beam.Create(requests, reshuffle=False)
-        | KnowPositives(max_positives=1)
-    )
-    seen = known | beam.Map(
-        lambda r: (r.request_id, [slot.item_id for slot in r.slots], r.positives)
-    )
-    # `b` is taken from r1 and `a` from r2, though only one positive is kept in the records; r3 stays as it was, and
-    # what it clicked, a test click, is nobody's positive.
-    expected = [
-        ("r1", ["a", "c"], ("a",)),
-        ("r2", ["b"], ("a",)),
-        ("r3", ["d", "b"], ("a",)),
-        ("r4", ["c", "d"], ("c",)),
-    ]
-    assert_that(seen, equal_to(expected))
-    counters = read_counters(pipeline.run(), ["events", "train", "test"])
-    assert counters == {
-        "events": {"dropped_unclicked_but_positive": 2},
-        "train": {"queries": 2},
-        "test": {"queries": 1},
-    }
+    for by in ("time", "query"):
+        none = split(
+            REQUESTS[:0],
+            PreprocessConfig(split_by=by),
+            Period(float("inf"), float("-inf")),
+        )
+        assert none.columns == [*SLOTS, "is_train"]

@@ -1,42 +1,33 @@
 """Which tokens and values get ids, and which ids."""
 
 import math
-from collections import Counter
-from pathlib import Path
 
-import apache_beam as beam
+import polars as pl
 import pytest
-from apache_beam.runners.portability.fn_api_runner import FnApiRunner
-from apache_beam.testing import test_pipeline
-from apache_beam.testing.util import assert_that
 
-from beam.config import PreprocessConfig
-from beam.items import Item
 from beam.vocabulary import (
-    BuildVocabularies,
-    WriteVocabularies,
+    COUNTS,
     count_attributes,
     count_tokens,
+    most_frequent,
     quantile_boundaries,
+    sum_counts,
+    vocabularies,
+    vocabulary_text,
 )
-from tfrs_mmse.schema import FeatureSpec, Grain, GrainKind
+from tests.beam.tables import table
+from tfrs_mmse.schema import GrainKind
 
-TEXT = tuple(
-    Grain(name=name, kind=GrainKind.TEXT, size=0)
-    for name in ("word", "bigram", "character")
-)
-BRAND = Grain(name="brand", kind=GrainKind.CATEGORICAL, size=0)
-PRICE = Grain(name="price", kind=GrainKind.NUMBER, size=0)
-SPEC = FeatureSpec(
-    text_fields=("title", "tags"),
-    grains=(*TEXT, BRAND, PRICE),
-    max_query_words=2,
-    max_field_words=2,
-)
+KINDS = {"brand": GrainKind.CATEGORICAL, "price": GrainKind.NUMBER}
+
+
+def as_dict(counts: pl.DataFrame) -> dict[tuple[str, str], int]:
+    assert counts.columns == list(COUNTS)
+    return {(grain, entry): number for grain, entry, number in counts.rows()}
 
 
 def test_tokens_of_every_text_grain_are_counted() -> None:
-    assert count_tokens(["Ab ab cd", "É!"], max_words=3) == {
+    assert as_dict(count_tokens(pl.Series(["Ab ab cd", "É!"]), max_words=3)) == {
         ("word", "ab"): 2,
         ("word", "cd"): 1,
         ("word", "e"): 1,
@@ -50,14 +41,40 @@ def test_tokens_of_every_text_grain_are_counted() -> None:
     }
 
 
+def test_a_text_counts_as_often_as_it_occurs_and_only_so_many_words_of_it() -> None:
+    counts = as_dict(
+        count_tokens(pl.Series(["a b cut", "a"]), pl.Series([3, 10]), max_words=2)
+    )
+    assert counts["word", "a"] == 13
+    assert counts["word", "b"] == counts["bigram", "a b"] == 3
+    assert ("word", "cut") not in counts
+
+
+def test_texts_of_many_batches_add_up() -> None:
+    counts = as_dict(
+        count_tokens(pl.Series([f"a w{n % 3}" for n in range(9000)]), max_words=9)
+    )
+    assert counts["word", "a"] == 9000 and counts["word", "w2"] == 3000
+
+
+def test_no_texts_have_no_tokens() -> None:
+    assert as_dict(count_tokens(pl.Series([], dtype=pl.String), max_words=9)) == {}
+
+
 def test_attribute_values_are_counted_folded_and_numbers_rounded_to_three_digits() -> (
     None
 ):
-    kinds = {"brand": GrainKind.CATEGORICAL, "price": GrainKind.NUMBER}
-    rows = [("Acmé  Inc", 12.34), ("ACME inc ", 12.26), ("", math.nan), (" ", 0.0)]
-    assert count_attributes(rows, kinds) == Counter(
-        {("brand", "acme inc"): 2, ("price", "12.3"): 2, ("price", "0.0"): 1}
+    items = pl.DataFrame(
+        {
+            "attribute:brand": ["Acmé  Inc", "ACME inc ", "", " "],
+            "attribute:price": [12.34, 12.26, math.nan, 0.0],
+        }
     )
+    assert as_dict(count_attributes(items, KINDS)) == {
+        ("brand", "acme inc"): 2,
+        ("price", "12.3"): 2,
+        ("price", "0.0"): 1,
+    }
 
 
 @pytest.mark.parametrize(
@@ -66,11 +83,7 @@ def test_attribute_values_are_counted_folded_and_numbers_rounded_to_three_digits
         ([(4.0, 1), (1.0, 1), (3.0, 1), (2.0, 1)], 2, [3.0]),  # sorted 1 2 | 3 4
         ([(1.0, 1), (2.0, 1), (3.0, 1), (4.0, 1)], 4, [2.0, 3.0, 4.0]),
         # Nearly all alike: one boundary, not nine.
-        (
-            [(1.0, 98), (2.0, 1), (3.0, 1)],
-            10,
-            [1.0],
-        ),
+        ([(1.0, 98), (2.0, 1), (3.0, 1)], 10, [1.0]),
         ([(1.0, 1), (2.0, 1)], 3, [1.0, 2.0]),  # ranks 2 // 3 = 0 and 4 // 3 = 1
         ([(7.0, 5)], 10, [7.0]),
         ([], 10, []),
@@ -82,47 +95,51 @@ def test_quantile_boundaries_are_distinct_and_ascending(
     assert quantile_boundaries(counts, num_buckets) == boundaries
 
 
-def check(config: PreprocessConfig, expected: dict[str, list[str] | None]) -> None:
-    """Asserts some vocabularies of three items and two train queries; None: the grain has none."""
-    items = [
-        # Two words of each field are used: red shoe, zoo x.
-        Item("1", ("red shoe", "zoo x cut cut"), ("Acme", 10.0)),
-        Item("2", ("red hat", ""), ("Zed", 20.0)),
-        Item("3", ("hat zoo", ""), ("acme", math.nan)),
+HATS = table(
+    COUNTS,
+    ("word", "hat", 4),
+    ("word", "zoo", 2),
+    ("word", "red", 2),
+    ("word", "x", 1),
+    ("brand", "acme", 2),
+)
+
+
+@pytest.mark.parametrize(
+    ("min_count", "max_entries", "words"),
+    [
+        (1, 9, ["hat", "red", "zoo", "x"]),
+        (2, 9, ["hat", "red", "zoo"]),
+        (2, 2, ["hat", "red"]),
+    ],
+)
+def test_entries_come_most_frequent_first_and_ties_by_name(
+    min_count: int, max_entries: int, words: list[str]
+) -> None:
+    chosen = most_frequent(HATS, min_count=min_count, max_entries=max_entries)
+    assert chosen.filter(pl.col("grain") == "word")["entry"].to_list() == words
+    assert chosen.filter(pl.col("grain") == "brand")["entry"].to_list() == ["acme"]
+
+
+def test_choosing_among_what_was_chosen_apart_gives_the_same() -> None:
+    apart = [most_frequent(HATS[n::2], min_count=2, max_entries=2) for n in range(2)]
+    again = most_frequent(sum_counts(apart), min_count=1, max_entries=2)
+    assert again.equals(most_frequent(HATS, min_count=2, max_entries=2))
+
+
+def test_every_grain_has_a_vocabulary_though_nothing_was_counted() -> None:
+    counts = table(
+        COUNTS,
+        ("word", "b", 2),
+        ("word", "ação", 1),
+        ("price", "20.0", 1),
+        ("price", "10.0", 1),
+    )
+    kinds = {"word": GrainKind.TEXT, "bigram": GrainKind.TEXT, **KINDS}
+    assert vocabularies(counts, kinds, number_buckets=2) == [
+        ("word", ["b", "ação"]),
+        ("bigram", []),
+        ("brand", []),
+        ("price", ["20.0"]),  # 10 | 20
     ]
-
-    def matches(vocabularies: list[tuple[str, list[str]]]) -> None:
-        assert len(dict(vocabularies)) == len(vocabularies)
-        assert {name: dict(vocabularies).get(name) for name in expected} == expected
-
-    with test_pipeline.TestPipeline(runner=FnApiRunner()) as pipeline:
-        given = pipeline | "Items" >> beam.Create(items)
-        # Two words are used: hat cap.
-        queries = pipeline | "Queries" >> beam.Create(["hat cap cut", "hat"])
-        assert_that((given, queries) | BuildVocabularies(SPEC, config), matches)
-
-
-def test_entries_come_most_frequent_first_and_ties_by_name() -> None:
-    # hat: two items and two queries; red and zoo: two items; cap, shoe, x: once
-    words: list[str] | None = ["hat", "red", "zoo", "cap", "shoe", "x"]
-    config = PreprocessConfig(min_count=1, number_buckets=2)
-    check(config, {"word": words, "brand": ["acme", "zed"], "price": ["20.0"]})
-
-
-def test_rare_entries_are_left_out_and_the_rest_is_cut_at_the_limit() -> None:
-    config = PreprocessConfig(min_count=2, max_vocabulary=2)
-    # No bigram occurs twice.
-    check(config, {"word": ["hat", "red"], "brand": ["acme"], "bigram": None})
-
-
-def test_a_grain_without_entries_has_an_empty_file(tmp_path: Path) -> None:
-    with test_pipeline.TestPipeline(runner=FnApiRunner()) as pipeline:
-        vocabularies = pipeline | beam.Create(
-            [("word", ["b", "ação"]), ("price", ["1.0"])]
-        )
-        _ = vocabularies | WriteVocabularies(str(tmp_path), SPEC)
-    written = {
-        path.name: path.read_bytes().decode() for path in (tmp_path / "vocab").iterdir()
-    }
-    empty = dict.fromkeys(("bigram.txt", "character.txt", "brand.txt"), "")
-    assert written == {"word.txt": "b\nação\n", "price.txt": "1.0\n", **empty}
+    assert vocabulary_text(["b", "ação"]) == "b\nação\n"

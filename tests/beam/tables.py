@@ -1,0 +1,11 @@
+"""Small tables for tests."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import polars as pl
+
+
+def table(schema: Mapping[str, Any], *rows: tuple[Any, ...]) -> pl.DataFrame:
+    """A table of these rows, whose values stand in the schema's order."""
+    return pl.DataFrame(list(rows), schema=dict(schema), orient="row")
