@@ -36,6 +36,8 @@ setup(
         "bm25s>=0.3",
         "matplotlib>=3.10",
         "numpy>=2,<3",
+        "orjson>=3.10",
+        "polars>=2,<3",
         "pyarrow>=20",
         "ranx>=0.3.21",
         "tqdm>=4.66",

@@ -96,7 +96,7 @@ class KeepItemsFn(BucketFn):
     """Keeps one row of each item: the latest, of equally late ones the first. Tells each asker what it knows."""
 
     def __init__(self, layout: ItemLayout, config: PreprocessConfig) -> None:
-        rows = {**layout.table_schema(), LINE: pl.UInt64, FILE: pl.UInt32}
+        rows: Schema = {**layout.table_schema(), LINE: pl.UInt64, FILE: pl.UInt32}
         super().__init__({"rows": rows, "asked": ASKED})
         self._kinds = dict(layout.attributes)
         self._texts = [text_column(name) for name in layout.text_fields]
@@ -337,7 +337,7 @@ class EncodeRequestsFn(FeaturizingFn):
     """Writes the records of a bucket's requests, each split into a shard of its own."""
 
     def __init__(self, spec: schema.FeatureSpec, output: str, num_shards: int) -> None:
-        schemas = {
+        schemas: dict[str, Schema] = {
             "requests": SPLIT_SLOTS,
             "positives": positives.POSITIVES,
             "features": featurize.features_schema(spec),
