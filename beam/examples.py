@@ -73,6 +73,17 @@ def encode_requests(
             yield example.SerializeToString(deterministic=True)
 
 
+def query_ids(
+    queries: pl.Series, featurizer: features.Featurizer
+) -> dict[str, pl.Series]:
+    """The token ids of queries, a list for each, by grain."""
+    ids = featurizer.query(tf.constant(queries.to_list(), tf.string))
+    return {
+        grain: pl.Series(grain, rows.to_list(), pl.List(pl.Int64))
+        for grain, rows in ids.items()
+    }
+
+
 class _SlotColumns:
     """Every feature of some slots as one flat list, with the place where each slot's values end."""
 

@@ -2,8 +2,10 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
+
+from apache_beam.runners.runner import PipelineResult
 
 from beam import progress
 from beam.accounting import (
@@ -11,22 +13,19 @@ from beam.accounting import (
     ITEMS,
     LEVELS,
     SOURCES,
-    Dropped,
     check_balance,
     check_rejected,
     read_counters,
     table,
 )
+from beam.checks import check_events
 from beam.config import PreprocessConfig
-from beam.events import NO_EVENTS, event_layout
-from beam.items import item_layout
 from beam.local import make_pipeline, run
+from beam.logs import Logs, look_at
 from beam.output import abandon, begin, finish, split_counts, write_manifest
 from beam.pipeline import build
-from beam.reading import plain_size
-from beam.sources import match_files, read_head
+from beam.stats_files import read_stats, write_stats
 from tfrs_mmse import cli, schema
-from tfrs_mmse.cli import CommandError
 
 _SHARD_BYTES = 32 << 20  # of unpacked logs
 _MIN_SHARDS, _MAX_SHARDS = 8, 4096
@@ -40,6 +39,7 @@ def preprocess(
     beam_flags: Sequence[str] = (),
     *,
     redact: bool = False,
+    compare_to: str = "",
 ) -> dict[str, Any]:
     """Preprocesses logs; see `beam.preprocess`.
 
@@ -50,63 +50,33 @@ def preprocess(
         config: The configuration.
         beam_flags: Pipeline options of Beam, as on its command line.
         redact: Whether rejected events are left out of the dead letters.
+        compare_to: Directory of an earlier run, to say what has changed; `""`: the one in the output directory, if any.
 
     Returns:
-        The summary: `output`, `num_items`, `splits`, `vocabularies` (sizes) and `accounting`.
+        The summary: `output`, `num_items`, `splits`, `vocabularies` (sizes), `accounting` and `drift`.
 
     Raises:
         CommandError: the input cannot be used, or too much of it cannot.
     """
-    item_files = match_files(items, source=ITEMS)
-    event_files = match_files(events, source=EVENTS) if events else {}
-    path, rows = read_head(list(item_files), source=ITEMS)
-    layout = item_layout(rows, config, path=path)
-    events_layout = NO_EVENTS
-    if event_files:
-        path, rows = read_head(list(event_files), source=EVENTS)
-        events_layout = event_layout(rows, config, path=path)
-    if layout.unused:
+    logs = look_at(events, items, config)
+    if logs.items.unused:
         cli.say(
-            f"columns not used: {', '.join(layout.unused)}; give them a role in --config"
+            f"columns not used: {', '.join(logs.items.unused)}; give them a role in --config"
         )
-    num_bytes = plain_size(item_files) + plain_size(event_files)
     config = dataclasses.replace(
-        config, num_shards=config.num_shards or _num_shards(num_bytes)
+        config, num_shards=config.num_shards or _num_shards(logs.num_bytes)
     )
+    before = read_stats(compare_to or output, must_exist=bool(compare_to))
     folder = begin(output)
     try:
-        pipeline = make_pipeline(beam_flags, num_bytes=num_bytes)
-        build(
-            pipeline,
-            event_files=event_files,
-            event_layout=events_layout,
-            item_files=item_files,
-            item_layout=layout,
-            config=config,
-            output=folder,
-            redact=redact,
-        )
+        pipeline = make_pipeline(beam_flags, num_bytes=logs.num_bytes)
+        build(pipeline, logs=logs, config=config, output=folder, redact=redact)
         cli.say(
-            f"preprocessing {len(event_files)} event files and {len(item_files)} item files into {output}"
+            f"preprocessing {len(logs.event_files)} event files and {len(logs.item_files)} item files into {output}"
         )
         with progress.shown():
             result = run(pipeline)
-        counters = read_counters(result, (*SOURCES, LEVELS, *schema.SPLITS))
-        used = {source: counters[source] for source in SOURCES}
-        cli.say(table(used))
-        check_balance(used)
-        check_rejected(used, max_rejected=config.max_rejected, letters=folder)
-        splits = split_counts(counters) if event_files else {}
-        if event_files:
-            check_events(counters, splits, config)
-        summary = write_manifest(
-            folder,
-            layout=layout,
-            config=config,
-            accounting=used,
-            splits=splits,
-            sources={EVENTS: list(event_files), ITEMS: list(item_files)},
-        )
+        summary = _conclude(result, logs, config, folder, before, compare_to or output)
         finish(output)
     except BaseException:
         abandon(output)
@@ -114,51 +84,38 @@ def preprocess(
     return {"output": output, **summary}
 
 
+def _conclude(
+    result: PipelineResult,
+    logs: Logs,
+    config: PreprocessConfig,
+    folder: str,
+    before: dict[str, Any] | None,
+    compared_to: str,
+) -> dict[str, Any]:
+    """Checks what came out, and adds what is known only now: statistics and manifest."""
+    counters = read_counters(result, (*SOURCES, LEVELS, *schema.SPLITS))
+    used = {source: counters[source] for source in SOURCES}
+    cli.say(table(used))
+    check_balance(used)
+    check_rejected(used, max_rejected=config.max_rejected, letters=folder)
+    splits = split_counts(counters) if logs.event_files else {}
+    if logs.event_files:
+        check_events(counters, splits, config)
+    drift = write_stats(
+        folder, accounting=used, splits=splits, before=before, compared_to=compared_to
+    )
+    for change in drift:
+        cli.say(f"changed since {compared_to}: {change}")
+    summary = write_manifest(
+        folder,
+        layout=logs.items,
+        config=config,
+        accounting=used,
+        splits=splits,
+        sources={EVENTS: list(logs.event_files), ITEMS: list(logs.item_files)},
+    )
+    return {**summary, "drift": [str(change) for change in drift]}
+
+
 def _num_shards(num_bytes: int) -> int:
     return min(max(_MIN_SHARDS, math.ceil(num_bytes / _SHARD_BYTES)), _MAX_SHARDS)
-
-
-def check_events(
-    counters: Mapping[str, Mapping[str, int]],
-    splits: Mapping[str, Mapping[str, int]],
-    config: PreprocessConfig,
-) -> None:
-    """Fails when the events are valid, but nothing can be learned or measured with them.
-
-    Raises:
-        CommandError: no clicks, no item of the catalogue, or a split without requests.
-    """
-    levels, dropped = counters[LEVELS], counters[EVENTS]
-    num_events = sum(levels.values())
-    if not levels.get("clicked", 0) + levels.get("ordered", 0):
-        raise CommandError(
-            f"none of the {num_events} events is a click or an order; without clicks there is nothing to learn from: "
-            "check that the log's clicks are among the files, and how its events are named"
-        )
-    num_unknown = dropped.get(Dropped.UNKNOWN_ITEM.counter, 0)
-    if (
-        num_unknown
-        and num_unknown + dropped.get(Dropped.ORDER_UNATTRIBUTED.counter, 0)
-        == num_events
-    ):
-        raise CommandError(
-            f"the catalogue has none of the items that the {num_events} events name; "
-            "check that --events and --items belong together and write item_id alike"
-        )
-    empty = [split for split in schema.SPLITS if not splits[split]["requests"]]
-    if len(empty) == len(schema.SPLITS):
-        raise CommandError(
-            f"no request with a click on an item of the catalogue is left of {num_events} events; "
-            "the table above says where they went"
-        )
-    if empty:
-        kept = schema.TEST if empty[0] == schema.TRAIN else schema.TRAIN
-        advice = (
-            "take more queries"
-            if config.split_by == "query"
-            else "take a longer period or --split-by query"
-        )
-        raise CommandError(
-            f"all {splits[kept]['requests']} requests fell into the {kept} split and the {empty[0]} split is empty "
-            f"(split_by {config.split_by}, test_fraction {config.test_fraction}); {advice}, or change test_fraction"
-        )

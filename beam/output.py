@@ -26,7 +26,9 @@ _STREAMS = "|".join((schema.ITEMS, *schema.SPLITS))
 _SHARD = r"\d{5}-of-\d{5}"
 _UNFINISHED = "_unfinished"
 _LETTERS = rf"rejected-({'|'.join(SOURCES)})-{_SHARD}\.jsonl"
-_FILE = rf"{re.escape(schema.MANIFEST)}|{schema.VOCABULARY_DIR}/\w+\.txt|({_STREAMS})-{_SHARD}\.tfrecord\.gz|{_LETTERS}"
+_WHOLE = "|".join(map(re.escape, (schema.MANIFEST, schema.STATS, schema.STATS_PAGE)))
+_FILE = rf"{_WHOLE}|{schema.VOCABULARY_DIR}/\w+\.txt|({_STREAMS})-{_SHARD}\.tfrecord\.gz|{_LETTERS}"
+_INDISPENSABLE = ("word", "character")  # no bigram may well occur twice
 _OURS = re.compile(rf"{_FILE}|{_UNFINISHED}/.*")
 
 
@@ -127,6 +129,11 @@ def read_vocabularies(
                 content = file.read()
             (local / f"{grain.name}.txt").write_bytes(content)
             num_entries = content.count(b"\n")
+            if not num_entries and grain.name in _INDISPENSABLE:
+                raise CommandError(
+                    f"the vocabulary of {grain.name} is empty: no {grain.name} occurs min_count = {config.min_count} "
+                    "times in the catalogue and the train queries; take a larger catalogue or lower min_count"
+                )
             if not num_entries and grain.kind is not GrainKind.TEXT:
                 missing = _no_values(grain, config)
                 if grain.name in config.roles:

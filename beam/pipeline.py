@@ -1,15 +1,15 @@
 """The preprocessing pipeline: a table of contents of the other modules. Sources and sinks appear only here."""
 
 import functools
-from collections.abc import Mapping
 
 import apache_beam as beam
 
 from beam.accounting import EVENTS, ITEMS
 from beam.buckets import PerBucket
 from beam.config import PreprocessConfig
-from beam.events import EventLayout, levels, parse_events
-from beam.items import ItemLayout, parse_items
+from beam.events import levels, parse_events
+from beam.items import parse_items
+from beam.logs import Logs
 from beam.reading import ReadLog
 from beam.splits import FindPeriod
 from beam.steps import (
@@ -23,6 +23,7 @@ from beam.steps import (
     KeepItemsFn,
     KnowQueriesFn,
     SplitRequestsFn,
+    WriteStatisticsFn,
     WriteVocabulariesFn,
     route_events,
     route_items,
@@ -33,10 +34,7 @@ from tfrs_mmse.schema import GrainKind
 def build(
     pipeline: beam.Pipeline,
     *,
-    event_files: Mapping[str, int],
-    event_layout: EventLayout,
-    item_files: Mapping[str, int],
-    item_layout: ItemLayout,
+    logs: Logs,
     config: PreprocessConfig,
     output: str,
     redact: bool,
@@ -49,15 +47,12 @@ def build(
 
     Args:
         pipeline: The pipeline.
-        event_files: Files of the event log and their sizes; none for a catalogue without events.
-        event_layout: How the log tells of events.
-        item_files: Files of the catalogue and their sizes.
-        item_layout: What the catalogue's columns are used for.
+        logs: What to read.
         config: The configuration, with a number of shards.
         output: The directory that the shards, vocabularies and dead letters are written to.
         redact: Whether rejected events are left out of the dead letters.
     """
-    spec = item_layout.feature_spec(config)
+    spec = logs.items.feature_spec(config)
     kinds = {grain.name: grain.kind for grain in spec.grains}
     numbers = [name for name, kind in kinds.items() if kind is GrainKind.NUMBER]
     num_shards = config.num_shards
@@ -65,8 +60,8 @@ def build(
 
     rows = pipeline | "ReadItems" >> ReadLog(
         ITEMS,
-        item_files,
-        parse=functools.partial(parse_items, layout=item_layout),
+        logs.item_files,
+        parse=functools.partial(parse_items, layout=logs.items),
         route=functools.partial(route_items, num_buckets=num_shards),
         tags=["rows"],
         output=output,
@@ -74,8 +69,8 @@ def build(
     )
     log = pipeline | "ReadEvents" >> ReadLog(
         EVENTS,
-        event_files,
-        parse=functools.partial(parse_events, layout=event_layout),
+        logs.event_files,
+        parse=functools.partial(parse_events, layout=logs.events),
         route=functools.partial(
             route_events, level_of=levels(config), num_buckets=num_shards
         ),
@@ -91,13 +86,13 @@ def build(
         CollectSlotsFn(config, num_shards), outputs=["slots", "asked"]
     )
     catalogue = {"rows": rows.rows, "asked": shown.asked} | "KeepItems" >> per_bucket(
-        KeepItemsFn(item_layout, config), outputs=["items", "known", "counts"]
+        KeepItemsFn(logs.items, config), outputs=["items", "known", "counts"]
     )
     built = {
         "slots": shown.slots,
         "known": catalogue.known,
     } | "BuildRequests" >> per_bucket(
-        BuildRequestsFn(config), outputs=["requests", "periods"]
+        BuildRequestsFn(config), outputs=["requests", "periods", "statistics"]
     )
     period = built.periods | "FindPeriod" >> beam.CombineGlobally(FindPeriod())
     parted = {"requests": built.requests} | "SplitRequests" >> per_bucket(
@@ -109,7 +104,8 @@ def build(
         "queries": parted.queries,
         "pairs": parted.pairs,
     } | "KnowQueries" >> per_bucket(
-        KnowQueriesFn(config), outputs=["positives", "contested", "counts"]
+        KnowQueriesFn(config),
+        outputs=["positives", "contested", "counts", "statistics"],
     )
     finished = {
         "requests": parted.requests,
@@ -138,16 +134,24 @@ def build(
         "items": catalogue.items,
         "counted": finished.counted,
     } | "EncodeItems" >> per_bucket(
-        EncodeItemsFn(item_layout, spec, output, num_shards),
+        EncodeItemsFn(logs.items, spec, output, num_shards),
         vocabularies,
         num_train,
-        outputs=["features"],
+        outputs=["features", "statistics"],
     )
-    if event_files:
-        _ = {
+    counted = [built.statistics, queries.statistics, encoded.statistics]
+    if logs.event_files:
+        written_requests = {
             "requests": finished.requests,
             "positives": finished.positives,
             "features": encoded.features,
         } | "EncodeRequests" >> per_bucket(
-            EncodeRequestsFn(spec, output, num_shards), vocabularies, outputs=[]
+            EncodeRequestsFn(spec, output, num_shards),
+            vocabularies,
+            outputs=["statistics"],
         )
+        counted.append(written_requests.statistics)
+    together = counted | "AllStatistics" >> beam.Flatten()
+    _ = {"statistics": together} | "WriteStatistics" >> PerBucket(
+        WriteStatisticsFn(output), num_buckets=1, outputs=[]
+    )

@@ -4,8 +4,9 @@
 
 Events are impressions, clicks and orders; items are the catalogue. Both are JSONL, CSV, TSV or Parquet, plain or gzip,
 on any file system that Beam reads. Rows that cannot be used are kept in `rejected-*` with their place and the reason;
-every row is accounted for. Without --events the output holds the catalogue alone. Any option of Apache Beam may follow,
-`--runner` first of all. The same input gives the same bytes.
+every row is accounted for. `stats.html` shows what the logs look like, and what has changed since the run before.
+Without --events the output holds the catalogue alone. Any option of Apache Beam may follow, `--runner` first of all.
+The same input gives the same bytes.
 """
 
 import dataclasses
@@ -60,6 +61,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         action="store_true",
         help="keep places and reasons of rejected events, not the events: they hold queries and user ids",
     )
+    parser.add_argument(
+        "--compare-to",
+        default="",
+        metavar="DIR",
+        help="an earlier run, to say what has changed (default: the one in --output, if any)",
+    )
     args, beam_flags = parser.parse_known_args(argv)
 
     config = PreprocessConfig.read(args.config) if args.config else PreprocessConfig()
@@ -77,11 +84,16 @@ def main(argv: Sequence[str] | None = None) -> None:
         parser.error(
             f"unrecognized arguments: {' '.join(unknown)} (neither ours nor a pipeline option of Beam)"
         )
-    cli.print_result(
-        preprocess(
-            args.events, args.items, args.output, config, beam_flags, redact=args.redact
-        )
+    summary = preprocess(
+        args.events,
+        args.items,
+        args.output,
+        config,
+        beam_flags,
+        redact=args.redact,
+        compare_to=args.compare_to,
     )
+    cli.print_result(summary)
 
 
 if __name__ == "__main__":

@@ -1,12 +1,13 @@
 """The steps of the pipeline that work on one bucket at a time: they route, count and write; rules are elsewhere."""
 
+import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import polars as pl
 
-from beam import attribution, examples, featurize, positives, vocabulary
+from beam import attribution, examples, featurize, positives, statistics, vocabulary
 from beam.accounting import EVENTS, ITEMS, LEVELS, USED, Dropped, count, count_dropped
 from beam.buckets import BucketFn, tagged
 from beam.config import PreprocessConfig
@@ -53,6 +54,10 @@ def _to_askers(frame: pl.DataFrame) -> Iterator[tuple[int, bytes]]:
 
 def _asked(item_ids: pl.DataFrame, asker: int) -> pl.DataFrame:
     return item_ids.with_columns(pl.lit(asker, pl.UInt32).alias("asker"))
+
+
+def _statistics(tables: Iterable[pl.DataFrame]) -> Iterator[Any]:
+    return iter(tagged("statistics", [(0, pack(statistics.add_up(tables)))]))
 
 
 class AttributeFn(BucketFn):
@@ -137,9 +142,11 @@ class BuildRequestsFn(BucketFn):
         number, tables = self.tables(element)
         slots, dropped = keep_known(tables["slots"], tables["known"])
         _drop(dropped)
+        shown = statistics.of_slots(slots)
         slots, dropped = build_requests(slots, self._policy)
         _drop(dropped)
         slots = fold_queries(slots)
+        yield from _statistics([*shown, *statistics.of_requests(slots)])
         yield from tagged("requests", [(number, pack(slots))])
         if slots.height:
             moments = slots["timestamp"]
@@ -183,6 +190,7 @@ class KnowQueriesFn(BucketFn):
         )
         for name, column in ((schema.TRAIN, "num_train"), (schema.TEST, "num_test")):
             count(name, "queries", int((queries[column] > 0).sum()))
+        yield from _statistics(statistics.of_queries(queries))
         train = queries.filter(pl.col("num_train") > 0).sort("query")
         counts = vocabulary.count_tokens(
             train["query"], train["num_train"], max_words=self._config.max_query_words
@@ -325,6 +333,7 @@ class EncodeItemsFn(FeaturizingFn):
             f"{self._output}/{name}", examples.encode_items(items, self._spec)
         )
         count(ITEMS, USED, items.height)
+        yield from _statistics(statistics.of_items(items, self._spec))
         encoded = items.select(*featurize.features_schema(self._spec))
         for asker, asked in (
             tables["counted"].partition_by("asker", as_dict=True).items()
@@ -382,13 +391,31 @@ class EncodeRequestsFn(FeaturizingFn):
             )
             write_records(path, records)
             self._count(name, requests.filter(of_split), slots.filter(of_split))
-            yield path
+            queries = requests.filter(of_split)["query"]
+            ids = examples.query_ids(queries, featurizer)
+            yield from _statistics(statistics.of_query_tokens(name, ids))
 
     def _count(self, name: str, requests: pl.DataFrame, slots: pl.DataFrame) -> None:
         count(name, "requests", requests.height)
         count(EVENTS, USED, int(slots["num_rows"].sum()))
         for level in (Level.UNCLICKED, Level.CLICKED, Level.ORDERED):
             count(name, level.name.lower(), int((slots["level"] == level).sum()))
+
+
+class WriteStatisticsFn(BucketFn):
+    """Adds up what all steps counted, and writes it."""
+
+    def __init__(self, output: str) -> None:
+        super().__init__({"statistics": statistics.STATISTICS})
+        self._output = output
+
+    def process(self, element: Any) -> Iterator[Any]:
+        _, tables = self.tables(element)
+        counts = statistics.add_up([tables["statistics"]])
+        write_text(
+            f"{self._output}/{schema.STATS}", json.dumps(statistics.summary(counts))
+        )
+        yield from ()
 
 
 def route_events(

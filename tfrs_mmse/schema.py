@@ -28,6 +28,7 @@ class Level(enum.IntEnum):
 # Files in the examples' directory. SPLITS name the shards: train-00000-of-00008.tfrecord.gz
 MANIFEST = "manifest.json"
 VOCABULARY_DIR = "vocab"
+STATS, STATS_PAGE = "stats.json", "stats.html"
 ITEMS = "items"
 TRAIN, TEST = "train", "test"
 SPLITS = (TRAIN, TEST)

@@ -6,12 +6,12 @@ Queries, titles, categories and folder names come from strangers. They go into t
 
 from pathlib import Path
 
+from tfrs_mmse import page
 from tfrs_mmse.evaluation import Evaluation
 from tfrs_mmse.report import (
     cases,
     headline,
     item_map,
-    page,
     retrieved,
     scored,
     setting,

@@ -6,7 +6,7 @@ import numpy as np
 
 from tfrs_mmse import metrics
 from tfrs_mmse.evaluation import BM25, Evaluation
-from tfrs_mmse.report.page import Node, Section, element, foreign, number, paragraph
+from tfrs_mmse.page import Node, Section, element, foreign, number, paragraph
 from tfrs_mmse.schema import Level
 
 NUM_CASES = 20

@@ -3,7 +3,7 @@
 from typing import Any
 
 from tfrs_mmse.evaluation import BM25, PREVIOUS, Evaluation
-from tfrs_mmse.report.page import Node, Section, element, number, short_path, table
+from tfrs_mmse.page import Node, Section, element, number, short_path, table
 from tfrs_mmse.significance import MAX_P
 
 _MEANING = {

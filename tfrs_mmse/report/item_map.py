@@ -6,11 +6,11 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from tfrs_mmse import features, schema, streams
+from tfrs_mmse import features, plots, schema, streams
 from tfrs_mmse.evaluation import Evaluation
-from tfrs_mmse.report import plots, projection
-from tfrs_mmse.report.page import Node, Section, element, foreign, paragraph
-from tfrs_mmse.report.plots import Series
+from tfrs_mmse.page import Node, Section, element, foreign, paragraph
+from tfrs_mmse.plots import Series
+from tfrs_mmse.report import projection
 
 NUM_ITEMS = 2000
 NUM_NEIGHBOURS = 10

@@ -3,10 +3,9 @@
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from tfrs_mmse import metrics
+from tfrs_mmse import metrics, plots
 from tfrs_mmse.evaluation import BM25, Evaluation
-from tfrs_mmse.report import plots
-from tfrs_mmse.report.page import (
+from tfrs_mmse.page import (
     Node,
     Section,
     element,
@@ -15,7 +14,7 @@ from tfrs_mmse.report.page import (
     short_path,
     table,
 )
-from tfrs_mmse.report.plots import Series, Style
+from tfrs_mmse.plots import Series, Style
 
 _TITLES = {
     "clicked": "Recall of clicked or ordered items",

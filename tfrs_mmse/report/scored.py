@@ -3,12 +3,11 @@
 import numpy as np
 import tensorflow as tf
 
-from tfrs_mmse import text
+from tfrs_mmse import plots, text
 from tfrs_mmse.evaluation import Evaluation
 from tfrs_mmse.level_scores import LevelScores
-from tfrs_mmse.report import plots
-from tfrs_mmse.report.page import Node, Section, element, number, paragraph, table
-from tfrs_mmse.report.plots import Series
+from tfrs_mmse.page import Node, Section, element, number, paragraph, table
+from tfrs_mmse.plots import Series
 from tfrs_mmse.restore import Trained
 
 LONG_QUERY = 6  # words; longer queries are counted as this long

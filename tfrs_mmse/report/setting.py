@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from tfrs_mmse.evaluation import Evaluation
-from tfrs_mmse.report.page import Node, Section, element, foreign, table
+from tfrs_mmse.page import Node, Section, element, foreign, table
 
 _COUNTS = ("requests", "queries", "ordered", "clicked", "unclicked")
 

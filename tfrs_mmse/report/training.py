@@ -3,10 +3,9 @@
 import json
 from pathlib import Path
 
-from tfrs_mmse import schema
-from tfrs_mmse.report import plots
-from tfrs_mmse.report.page import Node, Section, element, paragraph
-from tfrs_mmse.report.plots import Series
+from tfrs_mmse import plots, schema
+from tfrs_mmse.page import Node, Section, element, paragraph
+from tfrs_mmse.plots import Series
 
 _FUSION = "fusion/"
 _EPOCH = "epoch"

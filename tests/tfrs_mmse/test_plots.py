@@ -5,8 +5,8 @@ from xml.etree.ElementTree import Element
 import numpy as np
 import pytest
 
-from tfrs_mmse.report import plots
-from tfrs_mmse.report.plots import Series
+from tfrs_mmse import plots
+from tfrs_mmse.plots import Series
 
 HOSTILE = "<script>alert(1)</script> $x_1$ $\\frac{"
 

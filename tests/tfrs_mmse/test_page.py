@@ -1,7 +1,7 @@
 from html.parser import HTMLParser
 
-from tfrs_mmse.report import page
-from tfrs_mmse.report.page import Section, element
+from tfrs_mmse import page
+from tfrs_mmse.page import Section, element
 
 
 class Parsed(HTMLParser):

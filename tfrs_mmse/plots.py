@@ -15,7 +15,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from tfrs_mmse.report.page import element, foreign
+from tfrs_mmse.page import element, foreign
 from tfrs_mmse.schema import Level
 
 

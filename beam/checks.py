@@ -1,0 +1,69 @@
+"""Whether what came out of the logs can be learned from and measured with."""
+
+from collections.abc import Mapping
+
+from beam.accounting import EVENTS, LEVELS, Dropped
+from beam.config import PreprocessConfig
+from tfrs_mmse import schema
+from tfrs_mmse.cli import CommandError
+from tfrs_mmse.schema import Level
+
+_KINDS = {Level.CLICKED: "click", Level.ORDERED: "order"}
+
+
+def check_events(
+    counters: Mapping[str, Mapping[str, int]],
+    splits: Mapping[str, Mapping[str, int]],
+    config: PreprocessConfig,
+) -> None:
+    """Fails when the events are valid, but nothing can be learned or measured with them.
+
+    Raises:
+        CommandError: no clicks, no item of the catalogue, a level that got lost, or a split without requests.
+    """
+    levels, dropped = counters[LEVELS], counters[EVENTS]
+    num_events = sum(levels.values())
+    if not levels.get("clicked", 0) + levels.get("ordered", 0):
+        raise CommandError(
+            f"none of the {num_events} events is a click or an order; without clicks there is nothing to learn from: "
+            "check that the log's clicks are among the files, and how its events are named"
+        )
+    num_unknown = dropped.get(Dropped.UNKNOWN_ITEM.counter, 0)
+    if (
+        num_unknown
+        and num_unknown + dropped.get(Dropped.ORDER_UNATTRIBUTED.counter, 0)
+        == num_events
+    ):
+        raise CommandError(
+            f"the catalogue has none of the items that the {num_events} events name; "
+            "check that --events and --items belong together and write item_id alike"
+        )
+    for level in (Level.CLICKED, Level.ORDERED):
+        name = level.name.lower()
+        if (
+            levels.get(name, 0)
+            and not any(numbers[name] for numbers in splits.values())
+            and any(numbers["requests"] for numbers in splits.values())
+        ):
+            raise CommandError(
+                f"the log has {levels[name]} {name} events, but no record has a {name} item; the table above says "
+                "where they went (an order without a request needs the user_id of a click on the item within "
+                f'attribution_hours), or leave them out in --config: {{"event_names": {{"{_KINDS[level]}": "ignore"}}}}'
+            )
+    empty = [split for split in schema.SPLITS if not splits[split]["requests"]]
+    if len(empty) == len(schema.SPLITS):
+        raise CommandError(
+            f"no request with a click on an item of the catalogue is left of {num_events} events; "
+            "the table above says where they went"
+        )
+    if empty:
+        kept = schema.TEST if empty[0] == schema.TRAIN else schema.TRAIN
+        advice = (
+            "take more queries"
+            if config.split_by == "query"
+            else "take a longer period or --split-by query"
+        )
+        raise CommandError(
+            f"all {splits[kept]['requests']} requests fell into the {kept} split and the {empty[0]} split is empty "
+            f"(split_by {config.split_by}, test_fraction {config.test_fraction}); {advice}, or change test_fraction"
+        )
