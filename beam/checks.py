@@ -6,9 +6,6 @@ from beam.accounting import EVENTS, LEVELS, Dropped
 from beam.config import PreprocessConfig
 from tfrs_mmse import schema
 from tfrs_mmse.cli import CommandError
-from tfrs_mmse.schema import Level
-
-_KINDS = {Level.CLICKED: "click", Level.ORDERED: "order"}
 
 
 def check_events(
@@ -19,7 +16,7 @@ def check_events(
     """Fails when the events are valid, but nothing can be learned or measured with them.
 
     Raises:
-        CommandError: no clicks, no item of the catalogue, a level that got lost, or a split without requests.
+        CommandError: no clicks, no item of the catalogue, orders that all got lost, or a split without requests.
     """
     levels, dropped = counters[LEVELS], counters[EVENTS]
     num_events = sum(levels.values())
@@ -38,18 +35,14 @@ def check_events(
             f"the catalogue has none of the items that the {num_events} events name; "
             "check that --events and --items belong together and write item_id alike"
         )
-    for level in (Level.CLICKED, Level.ORDERED):
-        name = level.name.lower()
-        if (
-            levels.get(name, 0)
-            and not any(numbers[name] for numbers in splits.values())
-            and any(numbers["requests"] for numbers in splits.values())
-        ):
-            raise CommandError(
-                f"the log has {levels[name]} {name} events, but no record has a {name} item; the table above says "
-                "where they went (an order without a request needs the user_id of a click on the item within "
-                f'attribution_hours), or leave them out in --config: {{"event_names": {{"{_KINDS[level]}": "ignore"}}}}'
-            )
+    has_requests = any(numbers["requests"] for numbers in splits.values())
+    has_orders = any(numbers["ordered"] for numbers in splits.values())
+    if levels.get("ordered", 0) and has_requests and not has_orders:
+        raise CommandError(
+            f"the log has {levels['ordered']} orders, but no record has an ordered item; the table above says where "
+            "they went (an order without a request needs the user_id of a click on its item within attribution_hours); "
+            'to train on clicks alone, leave them out in --config: {"event_names": {"order": "ignore"}}'
+        )
     empty = [split for split in schema.SPLITS if not splits[split]["requests"]]
     if len(empty) == len(schema.SPLITS):
         raise CommandError(

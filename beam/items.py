@@ -41,6 +41,11 @@ _TAKEN |= {schema.TEXT.removeprefix("item/"), *schema.TEXT_GRAINS}
 UPDATED_AT = "updated_at"
 
 
+def known_role(name: str) -> str | None:
+    """The role that a column of this name has where the config gives it none."""
+    return _ROLES.get(name)
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ItemLayout:
     """Which columns of the catalogue are used, and for what; all names but those in `columns` are ours.
@@ -136,7 +141,7 @@ def item_layout(
     for name, column in names.items():
         is_filled = any(row.get(column) not in (None, "", []) for row in rows)
         roles[name] = config.roles.get(name) or (
-            _ROLES.get(name) if is_filled else None
+            known_role(name) if is_filled else None
         )
     moment = names.get(UPDATED_AT)
     if not roles.get(UPDATED_AT):

@@ -438,6 +438,11 @@ def lines_of(events: list[dict[str, Any]]) -> bytes:
         ("e.parquet", b"PAR1", "{path} is not a whole Parquet file"),
         (
             "e.jsonl",
+            lines_of([*EVENTS[4:7], EVENTS[9]]),
+            "the log has 1 orders, but no record has an ordered item",
+        ),
+        (
+            "e.jsonl",
             lines_of(EVENTS[:6]),
             "all 2 requests fell into the train split and the test split is empty (split_by query, test_fraction 0.5)",
         ),

@@ -1,0 +1,331 @@
+"""Guesses at what a shop's columns, events and moments mean, from their names and some values."""
+
+import datetime
+import functools
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from beam.config import EVENT_COLUMNS, KINDS
+from beam.items import UPDATED_AT, known_role
+from beam.sources import Fields
+from beam.values import each, flag_value, is_missing
+
+# What shops call our columns; the first that is there is taken.
+_EVENT_NAMES: dict[str, tuple[str, ...]] = {
+    "event": (
+        "event_type",
+        "event_name",
+        "action",
+        "action_type",
+        "interaction",
+        "type",
+        "kind",
+    ),
+    "request_id": (
+        "search_id",
+        "query_id",
+        "request",
+        "impression_id",
+        "page_view_id",
+        "session_id",
+        "session",
+    ),
+    "timestamp": (
+        "event_time",
+        "event_timestamp",
+        "time",
+        "ts",
+        "created_at",
+        "datetime",
+        "date",
+    ),
+    "query": (
+        "search_term",
+        "search_query",
+        "query_text",
+        "search",
+        "keywords",
+        "keyword",
+        "term",
+        "q",
+        "text",
+    ),
+    "item_id": (
+        "product_id",
+        "sku",
+        "asin",
+        "article_id",
+        "listing_id",
+        "product",
+        "item",
+        "id",
+    ),
+    "position": ("rank", "pos", "item_position", "slot", "index"),
+    "user_id": (
+        "customer_id",
+        "visitor_id",
+        "client_id",
+        "member_id",
+        "user",
+        "customer",
+        "uid",
+    ),
+    "clicked": ("is_clicked", "click", "is_click", "clicks"),
+    "carted": ("added_to_cart", "add_to_cart", "is_carted", "cart", "basket"),
+    "ordered": (
+        "purchased",
+        "is_ordered",
+        "is_purchased",
+        "bought",
+        "order",
+        "purchase",
+        "conversion",
+        "orders",
+    ),
+}
+_ITEM_NAMES: dict[str, tuple[str, ...]] = {
+    "item_id": _EVENT_NAMES["item_id"],
+    "title": (
+        "name",
+        "product_title",
+        "product_name",
+        "item_name",
+        "item_title",
+        "headline",
+    ),
+    "price": ("sale_price", "unit_price", "current_price", "amount"),
+    "brand": ("brand_name", "manufacturer", "vendor", "maker"),
+    "category": ("category_name", "product_category", "department", "product_type"),
+    "description": ("product_description", "long_description", "details"),
+    UPDATED_AT: ("modified_at", "last_updated", "update_time", "valid_from"),
+}
+# Words in the names of events, the deepest kind first: `remove_from_cart` is none of them.
+_KIND_WORDS = {
+    "order": (
+        "order",
+        "purchase",
+        "buy",
+        "bought",
+        "transaction",
+        "sale",
+        "conversion",
+    ),
+    "cart": ("cart", "basket", "bag"),
+    "click": ("click", "select", "open", "detail", "pdp"),
+    "impression": (
+        "impression",
+        "view",
+        "show",
+        "exposure",
+        "display",
+        "serve",
+        "result",
+    ),
+}
+_AGAINST = (
+    "remove",
+    "delete",
+    "cancel",
+    "return",
+    "refund",
+    "undo",
+    "wish",
+    "favorite",
+    "favourite",
+)
+_FORMATS = (
+    "%d/%m/%Y %H:%M:%S",
+    "%m/%d/%Y %H:%M:%S",
+    "%d/%m/%Y %H:%M",
+    "%m/%d/%Y %H:%M",
+    "%d.%m.%Y %H:%M:%S",
+    "%d.%m.%Y %H:%M",
+    "%Y/%m/%d %H:%M:%S",
+    "%Y-%m-%d %H:%M:%S %Z",
+    "%d/%m/%Y",
+    "%m/%d/%Y",
+    "%d.%m.%Y",
+    "%Y/%m/%d",
+    "%Y%m%d%H%M%S",
+)
+_QUANTITIES = (
+    "price",
+    "amount",
+    "cost",
+    "weight",
+    "size",
+    "width",
+    "height",
+    "length",
+    "volume",
+    "rating",
+    "score",
+    "count",
+    "num",
+    "quantity",
+    "qty",
+    "stock",
+    "sales",
+    "views",
+    "year",
+    "age",
+    "discount",
+)
+_FEW_VALUES = 0.05  # a column is categorical with fewer distinct values than this share of the rows
+_MOST_CATEGORIES = 2000
+_TEXT_WORDS = 2.5  # and text with more words than this, on average
+
+
+def event_columns(rows: Sequence[Fields], given: Mapping[str, str]) -> dict[str, str]:
+    """Our names of the log's columns that bear another name: a guess, and what the config says already."""
+    return _columns(rows, {name: _EVENT_NAMES[name] for name in EVENT_COLUMNS}, given)
+
+
+def item_columns(rows: Sequence[Fields], given: Mapping[str, str]) -> dict[str, str]:
+    """The same for the catalogue."""
+    return _columns(rows, _ITEM_NAMES, given)
+
+
+def _columns(
+    rows: Sequence[Fields],
+    names: Mapping[str, tuple[str, ...]],
+    given: Mapping[str, str],
+) -> dict[str, str]:
+    present = {column for row in rows for column in row}
+    plain = {_plain(column): column for column in sorted(present, key=str)}
+    taken = set(given.values())
+    found = dict(given)
+    for name, others in names.items():
+        if name in found or name in present:
+            continue
+        for other in (name, *others):
+            column = plain.get(_plain(other))
+            if column is not None and column not in taken and column not in names:
+                found[name] = column
+                taken.add(column)
+                break
+    return found
+
+
+def _plain(name: Any) -> str:
+    """`searchTerm`, `Search Term` and `search_term` are one."""
+    return re.sub(r"[^a-z0-9]", "", str(name).lower())
+
+
+def event_names(values: Iterable[Any], given: Mapping[str, str]) -> dict[str, str]:
+    """The kind of each event that the log names in its own way: a guess, `ignore` where its name says nothing."""
+    found = dict(given)
+    for value in sorted(
+        {value for value in values if isinstance(value, str) and value}
+    ):
+        if value in KINDS or value in found:
+            continue
+        name = value.lower()
+        against = any(word in name for word in _AGAINST)
+        kinds = [
+            kind
+            for kind, words in _KIND_WORDS.items()
+            if any(word in name for word in words)
+        ]
+        found[value] = kinds[0] if kinds and not against else "ignore"
+    return found
+
+
+def clock(values: Sequence[Any]) -> dict[str, str]:
+    """`timestamp_unit` or `timestamp_format` where these moments need one, by the first that all of them fit."""
+    values = [value for value in values if not is_missing(value)]
+    numbers = [number for number in map(_number, values) if number is not None]
+    if values and len(numbers) == len(values):
+        largest = max(abs(number) for number in numbers)
+        unit = next(
+            (
+                unit
+                for unit, limit in (("s", 1e11), ("ms", 1e14), ("us", 1e17))
+                if largest < limit
+            ),
+            "ns",
+        )
+        return {} if unit == "s" else {"timestamp_unit": unit}
+    texts = [value.strip() for value in values if isinstance(value, str)]
+    if not texts or all(_fits(text, datetime.datetime.fromisoformat) for text in texts):
+        return {}
+    for form in _FORMATS:
+        if all(_fits(text, functools.partial(_strptime, form=form)) for text in texts):
+            return {"timestamp_format": form}
+    return {}
+
+
+def _strptime(text: str, form: str) -> datetime.datetime:
+    return datetime.datetime.strptime(text, form)
+
+
+def _number(value: Any) -> float | None:
+    if isinstance(value, bool):
+        return None
+    try:
+        return float(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
+def _fits(text: str, parse: Callable[[str], object]) -> bool:
+    try:
+        parse(text)
+    except ValueError:
+        return False
+    return True
+
+
+def is_flag(values: Iterable[Any]) -> bool:
+    """Whether all of these can be flags."""
+    return None not in each(flag_value, values)
+
+
+def roles(
+    rows: Sequence[Fields], columns: Mapping[str, str], given: Mapping[str, str]
+) -> dict[str, str]:
+    """A role for each column of the catalogue that has none by its name: a guess by its values.
+
+    Args:
+        rows: Rows of the catalogue.
+        columns: Our name -> the catalogue's column.
+        given: The roles that the config gives.
+    """
+    ours = {column: name for name, column in columns.items()}
+    found = dict(given)
+    for column in dict.fromkeys(column for row in rows for column in row):
+        name = ours.get(column, column)
+        if (
+            name in found
+            or name in ("item_id", "title", UPDATED_AT)
+            or known_role(name)
+        ):
+            continue
+        found[name] = _role(name, [row.get(column) for row in rows])
+    return found
+
+
+def _role(name: str, values: Sequence[Any]) -> str:
+    filled = [value for value in values if not is_missing(value) and value != []]
+    if not filled:
+        return "ignore"
+    distinct = len(set(map(str, filled)))
+    is_few = distinct <= min(_MOST_CATEGORIES, max(2, _FEW_VALUES * len(filled)))
+    if all(_number(value) is not None for value in filled):
+        # Whole numbers are a code or an id, unless the name says that they are a quantity.
+        is_whole = all(float(value).is_integer() for value in filled)
+        if not is_whole or any(word in name.lower() for word in _QUANTITIES):
+            return "number"
+        return "categorical" if is_few and distinct > 1 else "ignore"
+    if any(isinstance(value, dict) for value in filled):
+        return "ignore"
+    texts = [
+        " ".join(map(str, value)) if isinstance(value, list) else str(value)
+        for value in filled
+    ]
+    if any(text.startswith(("http://", "https://", "//", "data:")) for text in texts):
+        return "ignore"
+    if sum(len(text.split()) for text in texts) / len(texts) >= _TEXT_WORDS:
+        return "text"
+    return "categorical" if is_few and distinct > 1 else "ignore"
