@@ -51,7 +51,7 @@ def encode_items(items: pl.DataFrame, spec: schema.FeatureSpec, featurizer: feat
 
 
 def _encode(items: pl.DataFrame, spec: schema.FeatureSpec, featurizer: features.Featurizer) -> pl.DataFrame:
-    ids = featurizer.items(_fields(items, spec))
+    ids = featurizer.items(item_fields(items, spec))
     columns = []
     for grain in spec.grains:
         of_grain = ids[grain.name]
@@ -66,7 +66,7 @@ def _encode(items: pl.DataFrame, spec: schema.FeatureSpec, featurizer: features.
     return items.with_columns(columns)
 
 
-def _fields(items: pl.DataFrame, spec: schema.FeatureSpec) -> Mapping[str, tf.Tensor]:
+def item_fields(items: pl.DataFrame, spec: schema.FeatureSpec) -> Mapping[str, tf.Tensor]:
     """The raw fields of items as `features.Featurizer.items` takes them: [B] tensors by name."""
     fields = {name: tf.constant(items[text_column(name)].to_list(), tf.string) for name in spec.text_fields}
     for grain in spec.attribute_grains:
