@@ -11,7 +11,7 @@ import apache_beam as beam
 import numpy as np
 import polars as pl
 import pyarrow as pa
-from apache_beam.ml.inference.base import PredictionResult, RunInference
+from apache_beam.ml.inference.base import RunInference
 
 from beam import output as outputs
 from beam import progress
@@ -184,12 +184,13 @@ class _WriteShardFn(beam.DoFn):
         super().__init__()
         self._layout, self._output, self._num_shards = layout, output, num_shards
 
-    def process(self, element: PredictionResult) -> Iterator[str]:
-        items, vectors = element.example.items, element.inference
-        name = embeddings.shard_name(element.example.number, self._num_shards)
+    def process(self, element: Any) -> Iterator[str]:
+        batch: ItemTable = element.example
+        items = batch.items
+        name = embeddings.shard_name(batch.number, self._num_shards)
         write_parquet(
             f"{self._output}/{name}",
-            shard_table(items, vectors, self._layout),
+            shard_table(items, element.inference, self._layout),
             uncompressed=embeddings.EMBEDDING,
         )
         count(ITEMS, USED, items.height)

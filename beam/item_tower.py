@@ -4,6 +4,7 @@ The one module here that knows the library's models.
 """
 
 import dataclasses
+import logging
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,6 +20,11 @@ from tfrs_mmse import restore, schema
 from tfrs_mmse.cli import CommandError
 
 _BATCH = 4096
+
+# RunInference says at every start that memory cannot be measured, where PyTorch is not installed: nobody asked.
+logging.getLogger().addFilter(
+    lambda record: "Resource module is not available" not in record.getMessage()
+)
 
 
 class ModelFacts(NamedTuple):
@@ -142,4 +148,4 @@ class ItemTowerHandler(ModelHandler[ItemTable, PredictionResult, ItemTower]):
 
     def get_num_bytes(self, batch: Sequence[ItemTable]) -> int:
         """Of the tables in memory: the default would pickle them to know."""
-        return sum(table.items.estimated_size() for table in batch)
+        return int(sum(table.items.estimated_size() for table in batch))
