@@ -2,6 +2,8 @@
 
 import gzip
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -250,6 +252,15 @@ def test_a_model_without_numbers_is_refused(embedded_shop: Any) -> None:
     batch = [ItemTable(0, pl.DataFrame({"item_id": ["a"]}))]
     with pytest.raises(CommandError, match="not finite: its training diverged"):
         list(handler.run_inference(batch, Diverged()))  # type: ignore[arg-type]
+
+
+def test_help_is_there_without_the_heavy_libraries() -> None:
+    code = "import sys; from beam.embed_items import main\ntry: main(['--help'])\nexcept SystemExit: pass\n"
+    code += "assert not {'tensorflow', 'apache_beam', 'pyarrow'} & set(sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True
+    )
+    assert "--model-dir DIR" in done.stdout
 
 
 def test_a_flag_that_nobody_knows_is_refused(capsys: Any) -> None:
