@@ -63,7 +63,7 @@ def encode_items(
 def _encode(
     items: pl.DataFrame, spec: schema.FeatureSpec, featurizer: features.Featurizer
 ) -> pl.DataFrame:
-    ids = featurizer.items(_fields(items, spec))
+    ids = featurizer.items(item_fields(items, spec))
     columns = []
     for grain in spec.grains:
         of_grain = ids[grain.name]
@@ -86,7 +86,9 @@ def _encode(
     return items.with_columns(columns)
 
 
-def _fields(items: pl.DataFrame, spec: schema.FeatureSpec) -> Mapping[str, tf.Tensor]:
+def item_fields(
+    items: pl.DataFrame, spec: schema.FeatureSpec
+) -> Mapping[str, tf.Tensor]:
     """The raw fields of items as `features.Featurizer.items` takes them: [B] tensors by name."""
     fields = {
         name: tf.constant(items[text_column(name)].to_list(), tf.string)

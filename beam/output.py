@@ -1,4 +1,4 @@
-"""The directory that preprocessing writes: what may stand in it, and how it comes to hold a whole run or none.
+"""The directory that a program here writes: what may stand in it, and how it comes to hold a whole run or none.
 
 Everything is written into a folder inside it first. Once the run is seen to be good, what an older run left goes, its
 manifest first, and the new files take their places, the manifest last. So a directory with a manifest is whole.
@@ -9,7 +9,7 @@ import shutil
 import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from apache_beam.io.filesystem import BeamIOError
 from apache_beam.io.filesystems import FileSystems
@@ -18,7 +18,7 @@ from beam.accounting import ITEMS, SOURCES, USED
 from beam.config import PreprocessConfig
 from beam.items import ItemLayout
 from beam.shards import PART, write_text
-from tfrs_mmse import schema
+from tfrs_mmse import embeddings, schema
 from tfrs_mmse.cli import CommandError, say
 from tfrs_mmse.schema import GrainKind, Level
 
@@ -26,24 +26,44 @@ _STREAMS = "|".join((schema.ITEMS, *schema.SPLITS))
 _SHARD = r"\d{5}-of-\d{5}"
 _UNFINISHED = "_unfinished"
 _LETTERS = rf"rejected-({'|'.join(SOURCES)})-{_SHARD}\.jsonl"
-_WHOLE = "|".join(map(re.escape, (schema.MANIFEST, schema.STATS, schema.STATS_PAGE)))
-_FILE = rf"{_WHOLE}|{schema.VOCABULARY_DIR}/\w+\.txt|({_STREAMS})-{_SHARD}\.tfrecord\.gz|{_LETTERS}"
 _INDISPENSABLE = ("word", "character")  # no bigram may well occur twice
-_OURS = re.compile(rf"{_FILE}|{_UNFINISHED}/.*")
 
 
-def begin(output: str) -> str:
+class Contents(NamedTuple):
+    """What a program writes into a directory besides `manifest.json` and dead letters.
+
+    Attributes:
+        writer: The program.
+        files: A regular expression of the files' names.
+    """
+
+    writer: str
+    files: str
+
+
+EXAMPLES = Contents(
+    "preprocessing",
+    rf"{schema.VOCABULARY_DIR}/\w+\.txt|({_STREAMS})-{_SHARD}\.tfrecord\.gz"
+    rf"|{re.escape(schema.STATS)}|{re.escape(schema.STATS_PAGE)}",
+)
+EMBEDDINGS = Contents("beam.embed_items", rf"{embeddings.EMBEDDINGS}-{_SHARD}\.parquet")
+
+
+def begin(output: str, contents: Contents = EXAMPLES) -> str:
     """The folder to write a run into, emptied of what an interrupted run left in it.
 
     Raises:
-        CommandError: something stands in the directory that preprocessing did not write.
+        CommandError: something stands in the directory that is none of `contents`.
     """
+    ours = re.compile(
+        rf"{re.escape(schema.MANIFEST)}|{contents.files}|{_LETTERS}|{_UNFINISHED}/.*"
+    )
     found = _files(output)
     if not found and FileSystems.exists(output) and Path(output).is_file():
         raise CommandError(f"the output {output} is a file; name a directory")
-    if others := sorted(name for name in found if not _OURS.fullmatch(name)):
+    if others := sorted(name for name in found if not ours.fullmatch(name)):
         raise CommandError(
-            f"the output directory {output} holds {others[0]}, which preprocessing did not write; "
+            f"the output directory {output} holds {others[0]}, which {contents.writer} did not write; "
             "name an empty or new directory"
         )
     abandon(output, keep_letters=False)
@@ -73,11 +93,12 @@ def finish(output: str) -> None:
         (name for name in new if not name.endswith(PART)),
         key=lambda name: (name == schema.MANIFEST, name),
     )
-    if (
+    is_local = (
         Path(output).is_dir()
-    ):  # in an object store a directory is only a prefix, and there is nothing to make
-        Path(output, schema.VOCABULARY_DIR).mkdir(exist_ok=True)
+    )  # in an object store a directory is only a prefix, and there is nothing to make
     for name in new:
+        if is_local:
+            Path(output, name).parent.mkdir(exist_ok=True)
         FileSystems.rename(
             [FileSystems.join(output, _UNFINISHED, name)],
             [FileSystems.join(output, name)],

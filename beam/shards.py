@@ -5,6 +5,8 @@ import uuid
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import tensorflow as tf
 from apache_beam.io.filesystem import BeamIOError, CompressionTypes
 from apache_beam.io.filesystems import FileSystems
@@ -33,6 +35,27 @@ def write_records(path: str, records: Iterable[bytes]) -> None:
                 writer.write(record)
 
     _write(path, write)
+
+
+def write_parquet(path: str, table: pa.Table, *, uncompressed: str) -> None:
+    """Writes a Parquet file.
+
+    Args:
+        path: Where to, on any file system that Beam knows.
+        table: What to write.
+        uncompressed: The column whose values no compression makes smaller.
+
+    Raises:
+        CommandError: it cannot be written.
+    """
+    packed = [name for name in table.column_names if name != uncompressed]
+    compression = {**dict.fromkeys(packed, "zstd"), uncompressed: "none"}
+    _write(
+        path,
+        lambda local: pq.write_table(
+            table, local, compression=compression, use_dictionary=False
+        ),
+    )
 
 
 def write_text(path: str, text: str) -> None:

@@ -60,6 +60,21 @@ def _statistics(tables: Iterable[pl.DataFrame]) -> Iterator[Any]:
     return iter(tagged("statistics", [(0, pack(statistics.add_up(tables)))]))
 
 
+def item_rows(layout: ItemLayout) -> Schema:
+    """The columns of a table of the catalogue's rows, as `route_items` sends them."""
+    return {**layout.table_schema(), LINE: pl.UInt64, FILE: pl.UInt32}
+
+
+def keep_items(rows: pl.DataFrame) -> pl.DataFrame:
+    """One row of each item: the latest, of equally late ones the first. Counts the others as dropped."""
+    rows = rows.sort("item_id", -pl.col(UPDATED_AT), FILE, LINE)
+    items = rows.unique("item_id", keep="first", maintain_order=True).drop(
+        UPDATED_AT, FILE, LINE
+    )
+    count_dropped(Dropped.DUPLICATE_ITEM, rows.height - items.height, ITEMS)
+    return items
+
+
 class AttributeFn(BucketFn):
     """Gives what has no request one, or drops it; goes on as sightings."""
 
@@ -98,22 +113,17 @@ class CollectSlotsFn(BucketFn):
 
 
 class KeepItemsFn(BucketFn):
-    """Keeps one row of each item: the latest, of equally late ones the first. Tells each asker what it knows."""
+    """Keeps one row of each item. Tells each asker what it knows."""
 
     def __init__(self, layout: ItemLayout, config: PreprocessConfig) -> None:
-        rows: Schema = {**layout.table_schema(), LINE: pl.UInt64, FILE: pl.UInt32}
-        super().__init__({"rows": rows, "asked": ASKED})
+        super().__init__({"rows": item_rows(layout), "asked": ASKED})
         self._kinds = dict(layout.attributes)
         self._texts = [text_column(name) for name in layout.text_fields]
         self._config = config
 
     def process(self, element: Any) -> Iterator[Any]:
         number, tables = self.tables(element)
-        rows = tables["rows"].sort("item_id", -pl.col(UPDATED_AT), FILE, LINE)
-        items = rows.unique("item_id", keep="first", maintain_order=True).drop(
-            UPDATED_AT, FILE, LINE
-        )
-        count_dropped(Dropped.DUPLICATE_ITEM, rows.height - items.height, ITEMS)
+        items = keep_items(tables["rows"])
         yield from tagged("items", [(number, pack(items))])
         known = tables["asked"].join(items.select("item_id"), on="item_id", how="semi")
         yield from tagged("known", _to_askers(known))

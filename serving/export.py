@@ -6,6 +6,9 @@
 on `serving.server`, and on a TensorFlow Serving that was built with ScaNN's operations. How thoroughly ScaNN searches
 is chosen here, by measuring on training queries until `--target-recall` is reached.
 
+The catalogue is that of `--data`, or, with `--embeddings`, what `beam.embed_items` embedded: that of another day, or a
+much larger one. Then `--data` only gives the queries to measure with.
+
 Writes OUTPUT/VERSION, one higher than the newest there: the SavedModel, manifest.json (what it is, and the recall of
 its index against exact search on held-out queries) and warm-up requests. Before a version appears under its number, a
 fresh process loads it, and its answers are compared with the training model's; if they disagree, or the index finds
@@ -28,6 +31,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = cli.argument_parser("serving.export", __doc__)
     parser.add_argument(
         "--data", type=Path, required=True, help="directory that beam.preprocess wrote"
+    )
+    parser.add_argument(
+        "--embeddings",
+        type=Path,
+        help="directory that beam.embed_items wrote with this model; default: embed the catalogue of --data",
     )
     parser.add_argument(
         "--model-dir",
@@ -76,7 +84,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         min_recall=args.min_recall,
         target_recall=args.target_recall,
     )
-    cli.print_result(export(args.data, args.model_dir, args.output, config))
+    cli.print_result(
+        export(
+            args.data, args.model_dir, args.output, config, embeddings=args.embeddings
+        )
+    )
 
 
 def _share(text: str) -> float:

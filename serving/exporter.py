@@ -18,6 +18,7 @@ import tfrs_mmse
 from serving.agreement import Queries, Reference
 from serving.check import check_version, item_inputs, write_json
 from serving.config import ExportConfig
+from serving.embeddings import read_embeddings
 from serving.index import ExactIndex, ScannIndex, import_scann, scann_settings
 from serving.servable import WARMUP_REQUESTS
 from serving.signatures import SearchModule, save
@@ -41,18 +42,37 @@ _LIBRARIES = (
 
 
 def export(
-    data: Path, model_dir: Path, output: Path, config: ExportConfig
+    data: Path,
+    model_dir: Path,
+    output: Path,
+    config: ExportConfig,
+    *,
+    embeddings: Path | None = None,
 ) -> dict[str, Any]:
     """Exports a model directory; see `serving.export`.
 
+    Args:
+        data: The examples that the model was trained on.
+        model_dir: The model.
+        output: Base path of the versions.
+        config: See there.
+        embeddings: Directory with the catalogue's embeddings; None: the examples' catalogue is embedded.
+
     Raises:
-        CommandError: model and data cannot be used, ScaNN is not there, or the version does not answer as it should.
+        CommandError: model, data or embeddings cannot be used, ScaNN is not there, or the version does not answer as
+            it should.
     """
     if config.index == "scann":
         import_scann()  # before the work, not after it
     trained = load_trained(data, model_dir)
-    corpus = embed_items(trained, data)
-    say(f"embedded {len(corpus.item_id)} items")
+    source = {"data": str(data), "model": str(model_dir)}
+    if embeddings is None:
+        corpus = embed_items(trained, data)
+        say(f"embedded {len(corpus.item_id)} items")
+    else:
+        corpus = read_embeddings(embeddings, trained)
+        say(f"read the embeddings of {len(corpus.item_id)} items")
+        source["embeddings"] = str(embeddings)
     queries = choose_queries(data, trained.manifest, corpus)
     return export_model(
         trained,
@@ -60,7 +80,7 @@ def export(
         queries,
         output,
         config,
-        source={"data": str(data), "model": str(model_dir)},
+        source=source,
     )
 
 

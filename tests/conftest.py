@@ -20,6 +20,18 @@ class Shop(NamedTuple):
     examples: Path
 
 
+class Embedded(NamedTuple):
+    """Paths of a model and of what it made of a catalogue.
+
+    Attributes:
+        model_dir: A small model, trained for one epoch on the simulated shop.
+        embeddings: Of the same shop's catalogue.
+    """
+
+    model_dir: Path
+    embeddings: Path
+
+
 @pytest.fixture(scope="session")
 def simulated_shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
     """About 600 requests over 300 items, through the real commands."""
@@ -50,3 +62,22 @@ def simulated_shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
         == 0
     )
     return Shop(events, items, examples)
+
+
+@pytest.fixture(scope="session")
+def embedded_shop(
+    simulated_shop: Shop, tmp_path_factory: pytest.TempPathFactory
+) -> Embedded:
+    """The simulated shop's catalogue, embedded by the real commands."""
+    from beam import embed_items
+    from tfrs_mmse import train
+
+    root = tmp_path_factory.mktemp("embedded")
+    run, embeddings = root / "run", root / "embeddings"
+    sizes = ["embedding_dim=8", "attribute_dim=4", "batch_size=64", "epochs=1"]
+    flags = [flag for size in sizes for flag in ("--set", size)]
+    data = str(simulated_shop.examples)
+    assert train.main(["--data", data, "--model-dir", str(run), *flags]) == 0
+    flags = ["--items", str(simulated_shop.items), "--output", str(embeddings)]
+    assert embed_items.main(["--model-dir", str(run), *flags]) == 0
+    return Embedded(run, embeddings)

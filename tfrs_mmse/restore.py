@@ -1,8 +1,12 @@
-"""Brings a trained model back from its directory, together with the data that its ids belong to."""
+"""Brings a trained model back from its directory, alone or together with the data that its ids belong to."""
 
+import hashlib
+import json
+import shutil
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import tensorflow as tf
 
 from tfrs_mmse import schema
@@ -10,6 +14,24 @@ from tfrs_mmse.cli import CommandError
 from tfrs_mmse.config import TrainConfig
 from tfrs_mmse.features import Featurizer, read_vocabularies
 from tfrs_mmse.model import TwoTowerModel
+
+
+class Towers(NamedTuple):
+    """A trained model alone: it can embed queries and items, and knows of no examples.
+
+    Attributes:
+        config: Its training config.
+        vocabulary_hash: That of the vocabularies that it was trained with.
+        preprocessing: The config of the preprocessing that made its examples, resolved.
+        featurizer: From raw fields to the ids that the model takes; `featurizer.spec` is the feature spec.
+        model: `query_embedding` and `item_embedding` take the featurizer's ids.
+    """
+
+    config: TrainConfig
+    vocabulary_hash: str
+    preprocessing: dict[str, Any]
+    featurizer: Featurizer
+    model: TwoTowerModel
 
 
 class Trained(NamedTuple):
@@ -46,7 +68,61 @@ def load_trained(data: Path, model_dir: Path) -> Trained:
     featurizer = Featurizer(
         manifest.features, read_vocabularies(data, manifest.features.grains)
     )
-    model = TwoTowerModel(manifest.features, config, num_items=manifest.num_items)
+    model = _newest(model_dir, config, featurizer, num_items=manifest.num_items)
+    return Trained(config, manifest, featurizer, model)
+
+
+def load_towers(model_dir: Path) -> Towers:
+    """Restores the newest checkpoint of a model directory without its examples.
+
+    Args:
+        model_dir: Directory that `python -m tfrs_mmse.train` wrote.
+
+    Raises:
+        CommandError: the directory holds no model or one of another format version, its training never saved a
+            checkpoint, or the vocabularies beside the model are not there or not its own.
+    """
+    saved = read_run(model_dir)
+    spec = schema.FeatureSpec.from_dict(saved["features"])
+    if not keeps_vocabularies(saved):
+        raise CommandError(
+            f"the model in {model_dir} was trained by a version that kept no vocabularies beside the model: "
+            "run its `python -m tfrs_mmse.train` command again, which adds them"
+        )
+    try:
+        vocabularies = read_vocabularies(model_dir, spec.grains)
+        digest = schema.vocabulary_hash(model_dir, spec.grains)
+    except FileNotFoundError as e:
+        raise CommandError(
+            f"{e.filename} is not there: copy the whole model directory"
+        ) from None
+    if digest != saved["vocabulary_hash"]:
+        raise CommandError(
+            f"the vocabularies in {model_dir} ({digest[:12]}) are not those that the model was trained with "
+            f"({saved['vocabulary_hash'][:12]}): copy the whole model directory anew"
+        )
+    config = TrainConfig.from_dict(saved["config"])
+    featurizer = Featurizer(spec, vocabularies)
+    # How many items there were matters to training only.
+    model = _newest(model_dir, config, featurizer, num_items=1)
+    return Towers(config, digest, saved["preprocessing"], featurizer, model)
+
+
+def fingerprint(config: TrainConfig, model: TwoTowerModel) -> str:
+    """SHA-256 over the config and the weights of both towers: embeddings of models that differ in it do not fit."""
+    digest = hashlib.sha256(json.dumps(config.to_dict(), sort_keys=True).encode())
+    for tower in (model.query_tower, model.item_tower):
+        for variable in tower.variables:
+            values = np.ascontiguousarray(variable.numpy())
+            digest.update(f"\0{values.dtype}{values.shape}\0".encode())
+            digest.update(values.data)
+    return digest.hexdigest()
+
+
+def _newest(
+    model_dir: Path, config: TrainConfig, featurizer: Featurizer, *, num_items: int
+) -> TwoTowerModel:
+    model = TwoTowerModel(featurizer.spec, config, num_items=num_items)
     checkpoint = tf.train.latest_checkpoint(str(model_dir / schema.CHECKPOINTS))
     if checkpoint is None:
         raise CommandError(
@@ -56,7 +132,7 @@ def load_trained(data: Path, model_dir: Path) -> Trained:
     tf.train.Checkpoint(model=model).restore(
         checkpoint
     ).assert_existing_objects_matched().expect_partial()
-    return Trained(config, manifest, featurizer, model)
+    return model
 
 
 def read_run(model_dir: Path) -> dict[str, Any]:
@@ -71,6 +147,26 @@ def read_run(model_dir: Path) -> dict[str, Any]:
     )
 
 
+def write_run(
+    model_dir: Path, config: TrainConfig, manifest: schema.Manifest, data: Path
+) -> None:
+    """Makes a model directory: what it says of itself, and the vocabularies, so that the model can be used alone."""
+    folder = model_dir / schema.VOCABULARY_DIR
+    folder.mkdir(parents=True, exist_ok=True)
+    for grain in manifest.features.grains:
+        name = f"{grain.name}.txt"
+        shutil.copyfile(data / schema.VOCABULARY_DIR / name, folder / name)
+    (model_dir / schema.CONFIG).write_text(
+        json.dumps(run_description(config, manifest), indent=2) + "\n",
+        encoding="utf-8",
+    )
+
+
+def keeps_vocabularies(saved: dict[str, Any]) -> bool:
+    """Whether a model directory that says this of itself holds its vocabularies, as older ones did not."""
+    return "preprocessing" in saved
+
+
 def run_description(config: TrainConfig, manifest: schema.Manifest) -> dict[str, Any]:
     """What a model directory says of itself in `config.json`."""
     return {
@@ -78,6 +174,7 @@ def run_description(config: TrainConfig, manifest: schema.Manifest) -> dict[str,
         "config": config.to_dict(),
         "features": manifest.features.to_dict(),
         "vocabulary_hash": manifest.vocabulary_hash,
+        "preprocessing": manifest.config,
     }
 
 

@@ -2,9 +2,9 @@
 
     python -m tfrs_mmse.train --data examples --model-dir runs/mmse --preset mmse --set epochs=6
 
-Writes to the model directory: config.json (before the work starts), checkpoints/, metrics.jsonl (a line an epoch) and
-tensorboard/. The same command again continues after the last complete epoch. A --config file holds JSON fields of
-`TrainConfig` that replace the preset's; --set replaces single fields after that.
+Writes to the model directory: config.json and vocab/ (before the work starts), checkpoints/, metrics.jsonl (a line an
+epoch) and tensorboard/. The same command again continues after the last complete epoch. A --config file holds JSON
+fields of `TrainConfig` that replace the preset's; --set replaces single fields after that.
 """
 
 import json

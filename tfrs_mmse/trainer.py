@@ -1,6 +1,5 @@
 """Trains a model from a directory of examples: data, steps, checkpoints, metrics."""
 
-import json
 import math
 import time
 from pathlib import Path
@@ -23,7 +22,7 @@ def train(config: TrainConfig, data: Path, model_dir: Path) -> dict[str, Any]:
     Args:
         config: The resolved config; written to `model_dir` before the work starts.
         data: Directory of examples.
-        model_dir: Receives config, checkpoints, metrics and TensorBoard logs.
+        model_dir: Receives config, vocabularies, checkpoints, metrics and TensorBoard logs.
 
     Returns:
         A summary: the last epoch's losses, steps and seconds.
@@ -137,11 +136,7 @@ def _claim(
     """Writes the run's description, or makes sure that the one that is there is the same."""
     path = model_dir / schema.CONFIG
     if not path.exists():
-        model_dir.mkdir(parents=True, exist_ok=True)
-        path.write_text(
-            json.dumps(restore.run_description(config, manifest), indent=2) + "\n",
-            encoding="utf-8",
-        )
+        restore.write_run(model_dir, config, manifest, data)
         return
     saved = restore.read_run(model_dir)
     restore.check_fits(saved, manifest, model_dir, data)
@@ -153,3 +148,5 @@ def _claim(
             f"{model_dir} holds a run with another config ({', '.join(changed)}): give another --model-dir, "
             "or the same config to continue it"
         )
+    if not restore.keeps_vocabularies(saved):
+        restore.write_run(model_dir, config, manifest, data)
