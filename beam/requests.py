@@ -26,7 +26,7 @@ SIGHTINGS: dict[str, type[pl.DataType]] = {
 SLOTS = SIGHTINGS
 
 _UNKNOWN = 2**31 - 1
-_NO_CLICK = pl.lit(None, pl.Int32)
+_NO_CLICK = pl.lit(None, pl.Int64)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -132,7 +132,7 @@ def apply_unclicked_policy(
         The slots kept, and how many rows of the log were dropped, by policy.
     """
     is_unclicked = pl.col("level") == Level.UNCLICKED
-    position = pl.col("position")
+    position = pl.col("position").cast(pl.Int64)  # the sums below pass 32 bits
     clicked = (
         pl.when(~is_unclicked & (position >= 0)).then(position).otherwise(_NO_CLICK)
     )

@@ -117,15 +117,26 @@ def test_a_new_directory_is_no_failure_and_a_file_is(tmp_path: Path) -> None:
 def write_vocabularies(directory: Path, **entries: str) -> None:
     (directory / "vocab").mkdir()
     for name in (*schema.TEXT_GRAINS, "brand", "price"):
-        (directory / "vocab" / f"{name}.txt").write_text(entries.get(name, ""))
+        entry = "a\n" if name in ("word", "character") else ""
+        (directory / "vocab" / f"{name}.txt").write_text(entries.get(name, entry))
 
 
 def test_sizes_count_the_ids_of_every_grain(tmp_path: Path) -> None:
     write_vocabularies(tmp_path, word="a\nb\n", brand="acme\n", price="1.0\n2.0\n")
     spec, digest = read_vocabularies(str(tmp_path), LAYOUT, PreprocessConfig())
-    # Unknown, a, b; unknown and acme; missing and three buckets.
-    assert [grain.size for grain in spec.grains] == [3, 1, 1, 2, 4]
+    # Unknown, a, b; unknown alone; unknown, a; unknown and acme; missing and three buckets.
+    assert [grain.size for grain in spec.grains] == [3, 1, 2, 2, 4]
     assert digest == schema.vocabulary_hash(tmp_path, spec.grains)
+
+
+def test_an_empty_vocabulary_of_words_is_an_error_and_one_of_bigrams_is_none(
+    tmp_path: Path,
+) -> None:
+    write_vocabularies(tmp_path, word="")
+    with pytest.raises(
+        CommandError, match=r"^the vocabulary of word is empty: no word"
+    ):
+        read_vocabularies(str(tmp_path), LAYOUT, PreprocessConfig())
 
 
 @pytest.mark.parametrize(

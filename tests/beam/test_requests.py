@@ -174,6 +174,12 @@ def test_without_known_clicks_the_first_positions_stay() -> None:
     }
 
 
+def test_positions_near_the_largest_are_counted_right() -> None:
+    last = 2**31 - 1
+    levels = {"x": (2, last - 1), "a": (1, last), "b": (1, last - 9)}
+    assert kept(levels, POLICY) == {"x", "a", "b"}
+
+
 def test_clicks_of_other_requests_are_no_neighbours() -> None:
     near = slots_of({"x": (2, 2), "a": (1, 0), "b": (1, 3)})
     far = slots_of({"y": (2, 9), "c": (1, 8), "d": (1, 0)}).with_columns(
