@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 import tensorflow as tf
 
-from beam import preprocess, simulate
 from tfrs_mmse import schema
 
 HOUR, DAY = 3600, 86400
@@ -189,7 +188,11 @@ def check_same_records(events: Path, items: Path, work: Path, config: Any) -> No
     "config",
     [
         {},
-        {"split_by": "query", "cart_level": "ordered", "event_names": {"view": "click"}},
+        {
+            "split_by": "query",
+            "cart_level": "ordered",
+            "event_names": {"view": "click"},
+        },
         {"unclicked_below": 0, "max_unclicked": 2, "max_positives": 2, "min_count": 1},
     ],
 )

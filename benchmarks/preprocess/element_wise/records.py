@@ -131,9 +131,7 @@ class JoinItems(beam.PTransform):
         inputs: tuple[
             beam.PCollection[tuple[str, EncodedItem]], beam.PCollection[Request]
         ],
-    ) -> tuple[
-        beam.PCollection[KeyedRecord], beam.PCollection[tuple[str, PlacedItem]]
-    ]:
+    ) -> tuple[beam.PCollection[KeyedRecord], beam.PCollection[tuple[str, PlacedItem]]]:
         items, requests = inputs
         any_items = items | "AnyItem" >> beam.Map(lambda item: item).with_output_types(
             tuple[str, Any]
@@ -163,9 +161,7 @@ def _places(request: Request) -> Iterator[tuple[str, Place]]:
 
 
 class _JoinFn(beam.DoFn):
-    def process(
-        self, element: tuple[str, Iterable[Any]], total: int
-    ) -> Iterator[Any]:
+    def process(self, element: tuple[str, Iterable[Any]], total: int) -> Iterator[Any]:
         item_id, values = element  # iterated twice, never held: some items are popular
         num_train = 0
         for value in values:
@@ -201,9 +197,9 @@ class EncodeRequests(beam.PTransform):
         keyed = requests | "KeyByRequest" >> beam.Map(
             lambda request: (request.request_id, request)
         ).with_output_types(tuple[str, Any])
-        placed = placed | "AnyPlaced" >> beam.Map(
-            lambda item: item
-        ).with_output_types(tuple[str, Any])
+        placed = placed | "AnyPlaced" >> beam.Map(lambda item: item).with_output_types(
+            tuple[str, Any]
+        )
         return (
             (keyed, placed)
             | "Together" >> beam.Flatten()
