@@ -115,7 +115,7 @@ def measure(sizes: Sizes, folder: Path) -> dict[str, Any]:
             cli.say(f"{scale}x, {log.num_events} events, {name}: {cost._asdict()}")
             costs.setdefault(name, {})[scale] = cost
             splits[name] = result["splits"]
-        _check_equal(splits)
+        check_equal(splits)
         shutil.rmtree(folder / "log")
     return {
         "ratios": _ratios(sizes, costs),
@@ -151,7 +151,12 @@ def _named(program: str, num_workers: int) -> str:
     return f"{program}, {num_workers} worker{'s' if num_workers > 1 else ''}"
 
 
-def _check_equal(splits: dict[str, Any]) -> None:
+def check_equal(splits: dict[str, Any]) -> None:
+    """Fails when the programs do not agree about what is in the splits: name -> split -> numbers.
+
+    Raises:
+        CommandError: two of them differ.
+    """
     expected = splits[_POLARS]
     for name, found in splits.items():
         if found != expected:

@@ -60,7 +60,8 @@ def run(module: str, *args: object) -> tuple[Cost, Any]:
         process.returncode = os.waitstatus_to_exitcode(status)
         peaks.stop()
         watcher.join()
-        stdout.seek(0), stderr.seek(0)
+        stdout.seek(0)
+        stderr.seek(0)
         if process.returncode:
             raise CommandError(
                 f"{' '.join(argv)} ended with exit status {process.returncode}: {stderr.read()[-2000:]}"
