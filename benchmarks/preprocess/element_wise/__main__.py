@@ -24,7 +24,7 @@ _MIN_SHARDS, _SHARD_BYTES = 8, 32 << 20  # as `beam.preprocess` has them
 
 @cli.command
 def main(argv: Sequence[str] | None = None) -> None:
-    """Runs the pipeline and prints the accounting and what is in each split."""
+    """Runs the pipeline, checks that no row is lost, and prints the accounting and what is in each split."""
     parser = cli.argument_parser("benchmarks.preprocess.element_wise", __doc__)
     parser.add_argument("--events", nargs="+", required=True, metavar="GLOB")
     parser.add_argument("--items", nargs="+", required=True, metavar="GLOB")
@@ -67,6 +67,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     namespaces = (*accounting.SOURCES, *schema.SPLITS)
     counters = accounting.read_counters(run(pipeline), namespaces)
     used = {source: counters[source] for source in accounting.SOURCES}
+    accounting.check_balance(used)
     cli.print_result({"splits": split_counts(counters), "accounting": used})
 
 
