@@ -44,7 +44,7 @@ from tfrs_mmse import cli
 
 _LIBRARIES = ("apache-beam", "polars", "pyarrow", "orjson", "tensorflow")
 _ELEMENT_WISE, _POLARS = "element-wise", "polars"
-_ATTEMPTS = 3  # Beam's local runner has been seen to lose rows between two workers
+_ATTEMPTS = 3  # element-wise with two workers has been seen to lose rows, once
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -9,10 +9,11 @@ from beam.accounting import EVENTS, ITEMS
 from beam.config import PreprocessConfig
 from beam.events import EventLayout, parse_event
 from beam.items import ItemLayout
+from benchmarks.preprocess.element_wise.featurize import EncodeItems
+from benchmarks.preprocess.element_wise.join import JoinItems
 from benchmarks.preprocess.element_wise.records import (
-    EncodeItems,
+    EncodeItemRecords,
     EncodeRequests,
-    JoinItems,
 )
 from benchmarks.preprocess.element_wise.requests import (
     AttributeActions,
@@ -65,7 +66,8 @@ def build(
         spec, config
     )
     encoded = (items, vocabularies) | "EncodeItems" >> EncodeItems(spec)
-    item_records, placed = (encoded, requests) | "JoinItems" >> JoinItems(
+    joined_items, placed = (encoded, requests) | "JoinItems" >> JoinItems()
+    item_records = joined_items | "EncodeItemRecords" >> EncodeItemRecords(
         spec, num_shards
     )
     request_records = (

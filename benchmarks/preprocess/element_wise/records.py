@@ -1,8 +1,7 @@
-"""From requests and items to records: ids are looked up in batches, and travel to the requests item by item."""
+"""Encodes requests and items as `tf.train.Example`, one by one."""
 
-import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import apache_beam as beam
 import numpy as np
@@ -11,170 +10,32 @@ from apache_beam.typehints import no_annotations
 
 from beam.accounting import EVENTS, ITEMS, USED, count
 from beam.vocabulary import Vocabulary
+from benchmarks.preprocess.element_wise.featurize import (
+    BATCH,
+    IDS,
+    EncodedItem,
+    FeaturizingFn,
+)
+from benchmarks.preprocess.element_wise.join import PlacedItem
 from benchmarks.preprocess.element_wise.requests import Request, Slot
-from benchmarks.preprocess.element_wise.rows import Item
 from benchmarks.preprocess.element_wise.shards import KeyedRecord, shard_key
-from benchmarks.preprocess.element_wise.splits import log_share, num_train_slots
-from tfrs_mmse import features, schema
+from tfrs_mmse import schema
 from tfrs_mmse.schema import GrainKind, Level
 
-_BATCH = 512  # rows looked up at once
-_IDS = np.dtype("<i4")
 
-
-class EncodedItem(NamedTuple):
-    """An item's texts as its record holds them, and its ids of each grain as bytes, a text's numbers of ids first."""
-
-    title: str
-    text: str
-    ids: tuple[bytes, ...]
-
-
-class Place(NamedTuple):
-    """Where a request holds an item."""
-
-    request_id: str
-    slot_index: int
-    is_train: bool
-
-
-class PlacedItem(NamedTuple):
-    """An item's share in one request."""
-
-    slot_index: int
-    ids: tuple[bytes, ...]
-    log_probability: float
-
-
-class _FeaturizingFn(beam.DoFn):
-    """Builds its lookup tables in the worker, from the vocabularies that come as a side input."""
-
-    def __init__(self, spec: schema.FeatureSpec, num_shards: int = 0) -> None:
-        super().__init__()
-        self._spec, self._num_shards = spec, num_shards
-        self._featurizer: features.Featurizer | None = None
-
-    def featurizer(
-        self, vocabularies: Mapping[str, Sequence[str]]
-    ) -> features.Featurizer:
-        if self._featurizer is None:
-            grains = [grain.name for grain in self._spec.grains]
-            entries = {grain: vocabularies.get(grain, ()) for grain in grains}
-            self._featurizer = features.Featurizer(self._spec, entries)
-        return self._featurizer
-
-
-class EncodeItems(beam.PTransform):
-    """Looks up the ids of every item, once: gives `(item_id, EncodedItem)`."""
-
-    def __init__(self, spec: schema.FeatureSpec) -> None:
-        super().__init__()
-        self._spec = spec
-
-    @no_annotations
-    def expand(
-        self, inputs: tuple[beam.PCollection[Item], beam.PCollection[Vocabulary]]
-    ) -> beam.PCollection[tuple[str, EncodedItem]]:
-        items, vocabularies = inputs
-        return (
-            items
-            | "Batch"
-            >> beam.BatchElements(min_batch_size=_BATCH, max_batch_size=_BATCH)
-            | "LookUp"
-            >> beam.ParDo(_EncodeItemsFn(self._spec), beam.pvalue.AsDict(vocabularies))
-        )
-
-
-class _EncodeItemsFn(_FeaturizingFn):
-    def process(
-        self, items: list[Item], vocabularies: Mapping[str, Sequence[str]]
-    ) -> Iterator[tuple[str, EncodedItem]]:
-        fields = {
-            name: tf.constant([item.texts[n] for item in items])
-            for n, name in enumerate(self._spec.text_fields)
-        }
-        for n, grain in enumerate(self._spec.attribute_grains):
-            dtype = tf.float32 if grain.kind is GrainKind.NUMBER else tf.string
-            column = [item.attributes[n] for item in items]
-            fields[grain.name] = tf.constant(column, dtype)
-        ids = self.featurizer(vocabularies).items(fields)
-        columns = [_rows_as_bytes(ids[grain.name]) for grain in self._spec.grains]
-        for item, row in zip(items, zip(*columns, strict=True), strict=True):
-            text = "\n".join(filter(None, item.texts))
-            yield item.item_id, EncodedItem(item.texts[0], text, row)
-
-
-def _rows_as_bytes(ids: tf.Tensor | tf.RaggedTensor) -> list[bytes]:
-    if not isinstance(ids, tf.RaggedTensor):
-        return [row.tobytes() for row in ids.numpy().astype(_IDS)]
-    flat = ids.flat_values.numpy().astype(_IDS)
-    lengths = ids.row_lengths(axis=2).to_tensor().numpy().astype(_IDS)  # [B, F]
-    ends = np.cumsum(lengths.sum(axis=1), dtype=np.int64)
-    return [
-        of_fields.tobytes() + flat[start:end].tobytes()
-        for of_fields, (start, end) in zip(
-            lengths, itertools.pairwise([0, *ends]), strict=True
-        )
-    ]
-
-
-class JoinItems(beam.PTransform):
-    """Brings each item's ids to the requests that hold it, and makes the items' own records."""
+class EncodeItemRecords(beam.PTransform):
+    """Makes the record of each item."""
 
     def __init__(self, spec: schema.FeatureSpec, num_shards: int) -> None:
         super().__init__()
         self._spec, self._num_shards = spec, num_shards
 
-    @no_annotations
     def expand(
-        self,
-        inputs: tuple[
-            beam.PCollection[tuple[str, EncodedItem]], beam.PCollection[Request]
-        ],
-    ) -> tuple[beam.PCollection[KeyedRecord], beam.PCollection[tuple[str, PlacedItem]]]:
-        items, requests = inputs
-        any_items = items | "AnyItem" >> beam.Map(lambda item: item).with_output_types(
-            tuple[str, Any]
-        )
-        places = requests | "ListPlaces" >> beam.FlatMap(_places).with_output_types(
-            tuple[str, Any]
-        )
-        joined = (
-            (any_items, places)
-            | "Together" >> beam.Flatten()
-            | "GroupByItem" >> beam.GroupByKey()
-            | "Join"
-            >> beam.ParDo(_JoinFn(), num_train_slots(requests)).with_outputs(
-                "items", main="placed"
-            )
-        )
-        records = joined.items | "EncodeItemRecords" >> beam.Map(
+        self, items: beam.PCollection[tuple[str, float, EncodedItem]]
+    ) -> beam.PCollection[KeyedRecord]:
+        return items | beam.Map(
             _item_record, self._spec, self._num_shards
         ).with_output_types(KeyedRecord)
-        return records, joined.placed
-
-
-def _places(request: Request) -> Iterator[tuple[str, Place]]:
-    is_train = request.split == schema.TRAIN
-    for index, slot in enumerate(request.slots):
-        yield slot.item_id, Place(request.request_id, index, is_train)
-
-
-class _JoinFn(beam.DoFn):
-    def process(self, element: tuple[str, Iterable[Any]], total: int) -> Iterator[Any]:
-        item_id, values = element  # iterated twice, never held: some items are popular
-        num_train = 0
-        for value in values:
-            if isinstance(value, Place):
-                num_train += value.is_train
-            else:
-                item = value
-        log_probability = log_share(num_train, total)
-        yield beam.pvalue.TaggedOutput("items", (item_id, log_probability, item))
-        for value in values:
-            if isinstance(value, Place):
-                placed = PlacedItem(value.slot_index, item.ids, log_probability)
-                yield value.request_id, placed
 
 
 class EncodeRequests(beam.PTransform):
@@ -205,8 +66,7 @@ class EncodeRequests(beam.PTransform):
             | "Together" >> beam.Flatten()
             | "GroupByRequest" >> beam.GroupByKey()
             | "InOrder" >> beam.Map(_in_order)
-            | "Batch"
-            >> beam.BatchElements(min_batch_size=_BATCH, max_batch_size=_BATCH)
+            | "Batch" >> beam.BatchElements(min_batch_size=BATCH, max_batch_size=BATCH)
             | "Encode" >> beam.ParDo(self._fn, beam.pvalue.AsDict(vocabularies))
         )
 
@@ -219,7 +79,7 @@ def _in_order(element: tuple[str, Iterable[Any]]) -> tuple[Request, list[PlacedI
     return request, sorted(placed, key=lambda item: item.slot_index)
 
 
-class _EncodeRequestsFn(_FeaturizingFn):
+class _EncodeRequestsFn(FeaturizingFn):
     def process(
         self,
         batch: list[tuple[Request, list[PlacedItem]]],
@@ -275,7 +135,7 @@ def _add_items(
     for n, grain in enumerate(spec.grains):
         name = schema.item_feature(grain.name)
         for item, _ in zip(items, slots, strict=True):
-            ids = np.frombuffer(item.ids[n], _IDS).tolist()
+            ids = np.frombuffer(item.ids[n], IDS).tolist()
             if grain.kind is GrainKind.TEXT:
                 lengths = schema.item_lengths(grain.name)
                 _add_ints(example, lengths, ids[:num_fields])
