@@ -17,6 +17,9 @@ LEVELS = "levels"  # counters of valid events by level, beside the accounting
 
 READ, USED = "read", "used"
 
+PARTS = "parts"  # counters of what passes between the workers
+SENT, RECEIVED = "sent", "received"
+
 
 class Rejected(enum.StrEnum):
     """Why a row cannot be used by anybody: it is broken, and kept in the dead letters."""
@@ -127,6 +130,19 @@ def check_balance(accounting: Mapping[str, Mapping[str, int]]) -> None:
             raise RuntimeError(
                 f"{source}: {read} rows read, but {accounted} accounted for: {dict(counts)}"
             )
+
+
+def check_parts(parts: Mapping[str, int]) -> None:
+    """Asserts that every part of a table that a worker sent has arrived at another, once.
+
+    Raises:
+        RuntimeError: one has not: the runner lost it, or gave it twice.
+    """
+    if parts.get(SENT, 0) != parts.get(RECEIVED, 0):
+        raise RuntimeError(
+            f"{parts.get(SENT, 0)} parts of tables were sent between workers and {parts.get(RECEIVED, 0)} arrived; "
+            "the output would be wrong, run it again"
+        )
 
 
 def check_rejected(

@@ -1,12 +1,13 @@
 """Transforms that bring tables together, bucket by bucket."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import apache_beam as beam
 import polars as pl
 from apache_beam.typehints import no_annotations
 
+from beam.accounting import PARTS, RECEIVED, SENT, count
 from beam.tables import Part, Schema, unpack
 
 
@@ -21,11 +22,13 @@ class BucketFn(beam.DoFn):
         self, element: tuple[int, Mapping[str, Iterable[bytes]]]
     ) -> tuple[int, dict[str, pl.DataFrame]]:
         """The number of the bucket, and its tables by name."""
-        number, parts = element
-        return number, {
-            name: unpack(parts.get(name, ()), schema)
-            for name, schema in self._schemas.items()
-        }
+        number, by_name = element
+        tables = {}
+        for name, schema in self._schemas.items():
+            parts = list(by_name.get(name, ()))
+            count(PARTS, RECEIVED, len(parts))
+            tables[name] = unpack(parts, schema)
+        return number, tables
 
 
 class PerBucket(beam.PTransform):
@@ -61,6 +64,14 @@ class PerBucket(beam.PTransform):
         )
 
 
-def tagged(tag: str, parts: Iterable[Any]) -> Iterable[Any]:
+def tagged(tag: str, elements: Iterable[Any]) -> Iterator[Any]:
     """Elements of one of several outputs."""
-    return (beam.pvalue.TaggedOutput(tag, part) for part in parts)
+    for element in elements:
+        yield beam.pvalue.TaggedOutput(tag, element)
+
+
+def sent(tag: str, parts: Iterable[Part]) -> Iterator[Any]:
+    """Parts of tables on their way to a bucket, counted: what is sent and does not arrive is noticed."""
+    for part in parts:
+        count(PARTS, SENT)
+        yield beam.pvalue.TaggedOutput(tag, part)

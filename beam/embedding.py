@@ -17,8 +17,10 @@ from beam import output as outputs
 from beam import progress
 from beam.accounting import (
     ITEMS,
+    PARTS,
     USED,
     check_balance,
+    check_parts,
     check_rejected,
     count,
     read_counters,
@@ -92,7 +94,8 @@ def embed_catalogue(
         cli.say(f"embedding {len(files)} item files into {output}")
         with progress.shown():
             result = run(pipeline)
-        accounting = read_counters(result, [ITEMS])
+        accounting = read_counters(result, [ITEMS, PARTS])
+        check_parts(accounting.pop(PARTS))
         cli.say(table(accounting))
         check_balance(accounting)
         if max_rejected is None:

@@ -12,8 +12,10 @@ from beam.accounting import (
     EVENTS,
     ITEMS,
     LEVELS,
+    PARTS,
     SOURCES,
     check_balance,
+    check_parts,
     check_rejected,
     read_counters,
     table,
@@ -93,10 +95,11 @@ def _conclude(
     compared_to: str,
 ) -> dict[str, Any]:
     """Checks what came out, and adds what is known only now: statistics and manifest."""
-    counters = read_counters(result, (*SOURCES, LEVELS, *schema.SPLITS))
+    counters = read_counters(result, (*SOURCES, LEVELS, PARTS, *schema.SPLITS))
     used = {source: counters[source] for source in SOURCES}
     cli.say(table(used))
     check_balance(used)
+    check_parts(counters[PARTS])
     check_rejected(used, max_rejected=config.max_rejected, letters=folder)
     splits = split_counts(counters) if logs.event_files else {}
     if logs.event_files:

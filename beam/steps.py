@@ -9,7 +9,7 @@ import polars as pl
 
 from beam import attribution, examples, featurize, positives, statistics, vocabulary
 from beam.accounting import EVENTS, ITEMS, LEVELS, USED, Dropped, count, count_dropped
-from beam.buckets import BucketFn, tagged
+from beam.buckets import BucketFn, sent, tagged
 from beam.config import PreprocessConfig
 from beam.items import UPDATED_AT, ItemLayout, text_column
 from beam.parsing import LINE
@@ -24,7 +24,7 @@ from beam.requests import (
 )
 from beam.shards import shard_name, write_records, write_text
 from beam.splits import SPLIT_SLOTS, Period, fold_queries, split
-from beam.tables import Schema, bucket, fingerprint, pack, partition
+from beam.tables import Part, Schema, bucket, fingerprint, pack, partition
 from tfrs_mmse import features, schema
 from tfrs_mmse.schema import GrainKind, Level
 
@@ -52,12 +52,17 @@ def _to_askers(frame: pl.DataFrame) -> Iterator[tuple[int, bytes]]:
     return partition(frame.drop("asker"), frame["asker"])
 
 
+def _own(frame: pl.DataFrame, number: int) -> list[Part]:
+    """What stays in its bucket until the next step."""
+    return [(number, pack(frame))] if frame.height else []
+
+
 def _asked(item_ids: pl.DataFrame, asker: int) -> pl.DataFrame:
     return item_ids.with_columns(pl.lit(asker, pl.UInt32).alias("asker"))
 
 
 def _statistics(tables: Iterable[pl.DataFrame]) -> Iterator[Any]:
-    return iter(tagged("statistics", [(0, pack(statistics.add_up(tables)))]))
+    return iter(sent("statistics", [(0, pack(statistics.add_up(tables)))]))
 
 
 def item_rows(layout: ItemLayout) -> Schema:
@@ -89,9 +94,7 @@ class AttributeFn(BucketFn):
         )
         count_dropped(Dropped.ORDER_UNATTRIBUTED, num_dropped)
         sightings = combine_events(events)
-        yield from tagged(
-            "sightings", _parts(sightings, "request_id", self._num_buckets)
-        )
+        yield from sent("sightings", _parts(sightings, "request_id", self._num_buckets))
 
 
 class CollectSlotsFn(BucketFn):
@@ -107,9 +110,9 @@ class CollectSlotsFn(BucketFn):
             tables["sightings"], max_items=self._config.max_request_items
         )
         _drop(dropped)
-        yield from tagged("slots", [(number, pack(slots))])
+        yield from sent("slots", _own(slots, number))
         asked = _asked(slots.select("item_id").unique(), number)
-        yield from tagged("asked", _parts(asked, "item_id", self._num_buckets))
+        yield from sent("asked", _parts(asked, "item_id", self._num_buckets))
 
 
 class KeepItemsFn(BucketFn):
@@ -124,9 +127,9 @@ class KeepItemsFn(BucketFn):
     def process(self, element: Any) -> Iterator[Any]:
         number, tables = self.tables(element)
         items = keep_items(tables["rows"])
-        yield from tagged("items", [(number, pack(items))])
+        yield from sent("items", _own(items, number))
         known = tables["asked"].join(items.select("item_id"), on="item_id", how="semi")
-        yield from tagged("known", _to_askers(known))
+        yield from sent("known", _to_askers(known))
 
         texts = pl.concat([items[column].rename("text") for column in self._texts])
         counted = [
@@ -135,7 +138,7 @@ class KeepItemsFn(BucketFn):
             ),
             vocabulary.count_attributes(items, self._kinds),
         ]
-        yield from tagged(
+        yield from sent(
             "counts",
             _parts(vocabulary.sum_counts(counted), "entry", self._config.num_shards),
         )
@@ -157,7 +160,7 @@ class BuildRequestsFn(BucketFn):
         _drop(dropped)
         slots = fold_queries(slots)
         yield from _statistics([*shown, *statistics.of_requests(slots)])
-        yield from tagged("requests", [(number, pack(slots))])
+        yield from sent("requests", _own(slots, number))
         if slots.height:
             moments = slots["timestamp"]
             yield from tagged("periods", [(moments.min(), moments.max())])
@@ -173,10 +176,10 @@ class SplitRequestsFn(BucketFn):
     def process(self, element: Any, period: Period) -> Iterator[Any]:
         number, tables = self.tables(element)
         slots = split(tables["requests"], self._config, period)
-        yield from tagged("requests", [(number, pack(slots))])
+        yield from sent("requests", _own(slots, number))
         queries, pairs = positives.ask(slots, number)
-        yield from tagged("queries", _parts(queries, "query", self._num_buckets))
-        yield from tagged("pairs", _parts(pairs, "query", self._num_buckets))
+        yield from sent("queries", _parts(queries, "query", self._num_buckets))
+        yield from sent("pairs", _parts(pairs, "query", self._num_buckets))
 
 
 class KnowQueriesFn(BucketFn):
@@ -191,8 +194,8 @@ class KnowQueriesFn(BucketFn):
         known, contested = positives.answer(
             tables["queries"], tables["pairs"], max_positives=self._config.max_positives
         )
-        yield from tagged("positives", _to_askers(known))
-        yield from tagged("contested", _to_askers(contested))
+        yield from sent("positives", _to_askers(known))
+        yield from sent("contested", _to_askers(contested))
         queries = (
             tables["queries"]
             .group_by("query")
@@ -205,7 +208,7 @@ class KnowQueriesFn(BucketFn):
         counts = vocabulary.count_tokens(
             train["query"], train["num_train"], max_words=self._config.max_query_words
         )
-        yield from tagged("counts", _parts(counts, "entry", self._config.num_shards))
+        yield from sent("counts", _parts(counts, "entry", self._config.num_shards))
 
 
 class FinishRequestsFn(BucketFn):
@@ -230,14 +233,14 @@ class FinishRequestsFn(BucketFn):
             int(slots.filter(is_contested)["num_rows"].sum()),
         )
         slots = slots.filter(~is_contested)
-        yield from tagged("requests", [(number, pack(slots))])
-        yield from tagged("positives", [(number, pack(tables["positives"]))])
+        yield from sent("requests", _own(slots, number))
+        yield from sent("positives", _own(tables["positives"], number))
         asked = slots.group_by("item_id").agg(
             pl.col("is_train").sum().cast(pl.UInt64).alias("num_train")
         )
         yield from tagged("num_train", [int(slots["is_train"].sum())])
         asked = _asked(asked, number).select(*COUNTED)
-        yield from tagged("counted", _parts(asked, "item_id", self._num_buckets))
+        yield from sent("counted", _parts(asked, "item_id", self._num_buckets))
 
 
 class ChooseEntriesFn(BucketFn):
@@ -256,7 +259,7 @@ class ChooseEntriesFn(BucketFn):
             min_count=self._config.min_count,
             max_entries=self._config.max_vocabulary,
         )
-        yield from tagged(
+        yield from sent(
             "chosen", [(0, pack(pl.concat([chosen, counts.filter(is_number)])))]
         )
 
@@ -349,7 +352,7 @@ class EncodeItemsFn(FeaturizingFn):
             tables["counted"].partition_by("asker", as_dict=True).items()
         ):
             answer = encoded.join(asked, on="item_id", how="semi")
-            yield from tagged("features", [(int(asker[0]), pack(answer))])
+            yield from sent("features", [(int(asker[0]), pack(answer))])
 
 
 class EncodeRequestsFn(FeaturizingFn):
@@ -442,13 +445,13 @@ def route_events(
     lost = known.filter(~has_request & (pl.col("user_id") == ""))
     count_dropped(Dropped.ORDER_UNATTRIBUTED, lost.height)
     sightings = combine_events(known.filter(has_request))
-    yield from tagged("sightings", _parts(sightings, "request_id", num_buckets))
+    yield from sent("sightings", _parts(sightings, "request_id", num_buckets))
     touches = attribution.touches(known)
     keys = touches.select(pl.concat_str("user_id", "item_id", separator="\n"))[:, 0]
-    yield from tagged("touches", partition(touches, bucket(keys, num_buckets)))
+    yield from sent("touches", partition(touches, bucket(keys, num_buckets)))
 
 
 def route_items(items: pl.DataFrame, file: int, *, num_buckets: int) -> Iterator[Any]:
     """Sends the rows of the catalogue to the buckets of their items."""
     rows = items.with_columns(pl.lit(file, pl.UInt32).alias(FILE))
-    yield from tagged("rows", _parts(rows, "item_id", num_buckets))
+    yield from sent("rows", _parts(rows, "item_id", num_buckets))

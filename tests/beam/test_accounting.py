@@ -38,3 +38,13 @@ def test_the_table_has_rows_read_first_and_every_outcome_once() -> None:
     lines = [line.split() for line in table(COUNTS).splitlines()]
     assert lines[:2] == [["events", "read", "10"], ["events", "used", "6"]]
     assert sorted(line[1] for line in lines) == sorted(COUNTS["events"])
+
+
+def test_a_part_that_got_lost_or_came_twice_is_noticed() -> None:
+    check_parts({})
+    check_parts({"sent": 3, "received": 3})
+    for received in (2, 4):
+        with pytest.raises(
+            RuntimeError, match=f"3 parts .* were sent .* and {received} arrived"
+        ):
+            check_parts({"sent": 3, "received": received})
