@@ -39,6 +39,7 @@ class WorkerProcess(GrpcWorkerHandler):
     def __init__(self, _: bytes, *args: Any) -> None:
         super().__init__(*args)
         self._is_closed = False
+        self._process: subprocess.Popen[bytes] | None = None
         self._printed = tempfile.TemporaryFile()  # noqa: SIM115 (as long as the process)
 
     def start_worker(self) -> None:
@@ -57,10 +58,10 @@ class WorkerProcess(GrpcWorkerHandler):
             stderr=self._printed,
             start_new_session=True,
         )
-        threading.Thread(target=self._watch, daemon=True).start()
+        threading.Thread(target=self._watch, args=(self._process,), daemon=True).start()
 
-    def _watch(self) -> None:
-        status = self._process.wait()
+    def _watch(self, process: subprocess.Popen[bytes]) -> None:
+        status = process.wait()
         if not self._is_closed:
             _guard.end(self._cause(status))
 
@@ -78,8 +79,9 @@ class WorkerProcess(GrpcWorkerHandler):
     def close(self) -> None:
         """Ends the process at once: it has answered everything, or nobody wants the answers any more."""
         self._is_closed = True
-        self._process.kill()
-        self._process.communicate()
+        if self._process:  # else the run was ended while it was about to start
+            self._process.kill()
+            self._process.communicate()
         self.control_conn.close()
         self._printed.close()
 
