@@ -21,6 +21,14 @@ from tfrs_mmse.cli import CommandError
 
 _SMALL_BYTES = 64 << 20  # less is done sooner than other processes have started
 _LOCAL_RUNNERS = (None, "direct", "directrunner")
+# Beam's loggers that tell of an error in a worker, and the one for messages from a job server.
+_LOGGERS = (
+    "apache_beam.runners.common",
+    "apache_beam.runners.worker.data_plane",
+    "apache_beam.runners.worker.sdk_worker",
+    None,
+)
+_NAME = "CommandError: "  # before the sentence, where an error is known by its traceback only
 # Beam wraps what a worker raises: in the message here, as a printed traceback when it comes from another machine.
 _WRAPPED = re.compile(
     r"(?:.*^(?:\w+\.)*CommandError: )?(?P<sentence>.*?)\s*\[while running '",
@@ -69,8 +77,8 @@ def run(pipeline: beam.Pipeline) -> PipelineResult:
         CommandError: a worker raised it, or a part of the runner is gone.
         KeyboardInterrupt: the command was told to end (Ctrl-C or SIGTERM); the job was told so, too.
     """
-    for name in ("common", "worker.data_plane"):
-        logging.getLogger(f"apache_beam.runners.{name}").addFilter(_is_news)
+    for name in _LOGGERS:
+        logging.getLogger(name).addFilter(_is_news)
     with guarded():
         try:
             return _run(pipeline)
@@ -81,7 +89,7 @@ def run(pipeline: beam.Pipeline) -> PipelineResult:
                 f"the runner is gone before the job was done: {_details(e)}"
             ) from None
         except Exception as e:  # of what type depends on the runner
-            if "CommandError: " not in str(e):
+            if _NAME not in str(e):
                 raise
             raise CommandError(_sentence(str(e))) from None
 
@@ -111,4 +119,8 @@ def _sentence(message: str) -> str:
 def _is_news(record: logging.LogRecord) -> bool:
     """False for what Beam logs of an error that becomes one sentence at the end."""
     error = record.exc_info[1] if record.exc_info else None
-    return not (isinstance(error, CommandError) or is_lost_connection(error))
+    return not (
+        isinstance(error, CommandError)
+        or is_lost_connection(error)
+        or _NAME in record.getMessage()
+    )
