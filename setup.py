@@ -36,6 +36,7 @@ setup(
         "bm25s>=0.3",
         "matplotlib>=3.10",
         "numpy>=2,<3",
+        "polars>=2.1,<3",
         "pyarrow>=20",
         "ranx>=0.3.21",
         "tqdm>=4.66",
