@@ -37,7 +37,7 @@ setup(
         "matplotlib>=3.10",
         "numpy>=2,<3",
         "orjson>=3.10",
-        "polars>=2,<3",
+        "polars>=2.1,<3",
         "pyarrow>=20",
         "ranx>=0.3.21",
         "tqdm>=4.66",

@@ -1,11 +1,13 @@
 """How a pipeline is run: quietly on this machine unless a runner is named, with our own errors as one sentence."""
 
+import contextlib
 import logging
 import os
 import re
 from collections.abc import Sequence
 
 import apache_beam as beam
+import grpc
 from apache_beam.options.pipeline_options import (
     DirectOptions,
     PipelineOptions,
@@ -14,10 +16,19 @@ from apache_beam.options.pipeline_options import (
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.runners.runner import PipelineResult
 
+from beam.workers import guarded, is_lost_connection
 from tfrs_mmse.cli import CommandError
 
 _SMALL_BYTES = 64 << 20  # less is done sooner than other processes have started
 _LOCAL_RUNNERS = (None, "direct", "directrunner")
+# Beam's loggers that tell of an error in a worker, and the one for messages from a job server.
+_LOGGERS = (
+    "apache_beam.runners.common",
+    "apache_beam.runners.worker.data_plane",
+    "apache_beam.runners.worker.sdk_worker",
+    None,
+)
+_NAME = "CommandError: "  # before the sentence, where an error is known by its traceback only
 # Beam wraps what a worker raises: in the message here, as a printed traceback when it comes from another machine.
 _WRAPPED = re.compile(
     r"(?:.*^(?:\w+\.)*CommandError: )?(?P<sentence>.*?)\s*\[while running '",
@@ -63,19 +74,41 @@ def run(pipeline: beam.Pipeline) -> PipelineResult:
     """Runs a pipeline to its end.
 
     Raises:
-        CommandError: a worker raised it.
+        CommandError: a worker raised it, or a part of the runner is gone.
+        KeyboardInterrupt: the command was told to end (Ctrl-C or SIGTERM); the job was told so, too.
     """
-    logging.getLogger("apache_beam.runners.common").addFilter(_is_not_ours)
+    for name in _LOGGERS:
+        logging.getLogger(name).addFilter(_is_news)
+    with guarded():
+        try:
+            return _run(pipeline)
+        except CommandError as e:
+            raise CommandError(_sentence(str(e))) from None
+        except grpc.RpcError as e:
+            raise CommandError(
+                f"the runner is gone before the job was done: {_details(e)}"
+            ) from None
+        except Exception as e:  # of what type depends on the runner
+            if _NAME not in str(e):
+                raise
+            raise CommandError(_sentence(str(e))) from None
+
+
+def _run(pipeline: beam.Pipeline) -> PipelineResult:
+    result = pipeline.run()
     try:
-        result = pipeline.run()
         result.wait_until_finish()
-    except CommandError as e:
-        raise CommandError(_sentence(str(e))) from None
-    except Exception as e:  # of what type depends on the runner
-        if "CommandError: " not in str(e):
-            raise
-        raise CommandError(_sentence(str(e))) from None
+    except KeyboardInterrupt:
+        with contextlib.suppress(
+            Exception
+        ):  # a runner that is gone has nothing left to cancel
+            result.cancel()
+        raise
     return result
+
+
+def _details(error: grpc.RpcError) -> str:
+    return error.details() if isinstance(error, grpc.Call) else str(error)
 
 
 def _sentence(message: str) -> str:
@@ -83,10 +116,11 @@ def _sentence(message: str) -> str:
     return found["sentence"] if found else message
 
 
-def _is_not_ours(record: logging.LogRecord) -> bool:
-    """False for the traceback that Beam logs of a CommandError, which becomes one sentence at the end."""
+def _is_news(record: logging.LogRecord) -> bool:
+    """False for what Beam logs of an error that becomes one sentence at the end."""
+    error = record.exc_info[1] if record.exc_info else None
     return not (
-        record.exc_info
-        and record.exc_info[0]
-        and issubclass(record.exc_info[0], CommandError)
+        isinstance(error, CommandError)
+        or is_lost_connection(error)
+        or _NAME in record.getMessage()
     )
