@@ -2,7 +2,7 @@
 
 import pytest
 
-from beam.accounting import check_balance, check_rejected, table
+from beam.accounting import check_balance, check_parts, check_rejected, table
 from tfrs_mmse.cli import CommandError
 
 COUNTS = {
@@ -45,6 +45,6 @@ def test_a_part_that_got_lost_or_came_twice_is_noticed() -> None:
     check_parts({"sent": 3, "received": 3})
     for received in (2, 4):
         with pytest.raises(
-            RuntimeError, match=f"3 parts .* were sent .* and {received} arrived"
+            RuntimeError, match=rf"3 parts .* were sent .* and {received} arrived"
         ):
             check_parts({"sent": 3, "received": received})
