@@ -100,6 +100,11 @@ def count_dropped(policy: Dropped, num_rows: int, source: str = EVENTS) -> None:
         _counter(source, policy.counter).inc(num_rows)
 
 
+def count_all_dropped(dropped: Mapping[Dropped, int]) -> None:
+    for policy, num_rows in dropped.items():
+        count_dropped(policy, num_rows)
+
+
 def read_counters(
     result: PipelineResult, namespaces: Iterable[str]
 ) -> dict[str, dict[str, int]]:

@@ -27,6 +27,7 @@ from beam.accounting import (
     table,
 )
 from beam.buckets import BucketFn, PerBucket, tagged
+from beam.catalogue_steps import item_rows, keep_items, route_items
 from beam.config import PreprocessConfig
 from beam.item_columns import known_layout
 from beam.item_tower import ItemTable, ItemTower, ItemTowerHandler
@@ -35,7 +36,6 @@ from beam.local import make_pipeline, run
 from beam.reading import ReadLog, plain_size
 from beam.shards import write_parquet, write_text
 from beam.sources import match_files, read_head
-from beam.steps import item_rows, keep_items, route_items
 from beam.tables import fingerprint
 from tfrs_mmse import cli, embeddings, schema
 

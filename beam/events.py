@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 import polars as pl
 
 from beam.accounting import Rejected, RejectedRow
+from beam.batches import Batch, Fields
 from beam.config import KINDS, PreprocessConfig
 from beam.parsing import Parsed, parse_batch
-from beam.sources import Batch, Fields
 from beam.values import (
     Clock,
     each,

@@ -6,9 +6,9 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from beam.batches import Fields
 from beam.config import EVENT_COLUMNS, KINDS
 from beam.items import UPDATED_AT, known_role
-from beam.sources import Fields
 from beam.values import each, flag_value, is_missing
 
 # What shops call our columns; the first that is there is taken.

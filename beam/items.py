@@ -6,9 +6,9 @@ from collections.abc import Sequence
 import polars as pl
 
 from beam.accounting import Rejected, RejectedRow
+from beam.batches import Batch, Fields
 from beam.config import PreprocessConfig
 from beam.parsing import Parsed, parse_batch
-from beam.sources import Batch, Fields
 from beam.values import Clock, each, id_value, is_missing, number_value, text_value
 from tfrs_mmse import schema
 from tfrs_mmse.cli import CommandError

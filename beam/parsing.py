@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import polars as pl
 
 from beam.accounting import Rejected, RejectedRow
-from beam.sources import Batch, Fields
+from beam.batches import Batch, Fields
 
 LINE = "line"
 

@@ -6,27 +6,27 @@ import apache_beam as beam
 
 from beam.accounting import EVENTS, ITEMS
 from beam.buckets import PerBucket
+from beam.catalogue_steps import EncodeItemsFn, KeepItemsFn, route_items
 from beam.config import PreprocessConfig
 from beam.events import levels, parse_events
 from beam.items import parse_items
 from beam.logs import Logs
 from beam.reading import ReadLog
-from beam.splits import FindPeriod
-from beam.steps import (
+from beam.request_steps import (
     AttributeFn,
     BuildRequestsFn,
-    ChooseEntriesFn,
     CollectSlotsFn,
-    EncodeItemsFn,
     EncodeRequestsFn,
     FinishRequestsFn,
-    KeepItemsFn,
-    KnowQueriesFn,
     SplitRequestsFn,
+    route_events,
+)
+from beam.splits import FindPeriod
+from beam.summary_steps import (
+    ChooseEntriesFn,
+    KnowQueriesFn,
     WriteStatisticsFn,
     WriteVocabulariesFn,
-    route_events,
-    route_items,
 )
 from tfrs_mmse.schema import GrainKind
 

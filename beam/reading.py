@@ -10,9 +10,10 @@ from apache_beam.typehints import no_annotations
 
 from beam import progress
 from beam.accounting import READ, Rejected, count
+from beam.batches import Batch, Section
 from beam.parsing import Parsed
 from beam.shards import shard_name, write_text
-from beam.sources import Batch, Section, read_batches
+from beam.sources import read_batches
 
 _SECTION_BYTES = 64 << 20
 _MAX_SECTIONS = 64  # of a file: whoever reads one unpacks all of it

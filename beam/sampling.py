@@ -8,11 +8,12 @@ import polars as pl
 
 from beam import findings, guesses
 from beam.accounting import EVENTS, ITEMS
+from beam.batches import Batch, Fields, Section
 from beam.config import PreprocessConfig
 from beam.events import EVENTS_SCHEMA, event_layout, parse_events
 from beam.items import ItemLayout, item_layout, parse_items, text_column
 from beam.parsing import LINE, Parsed
-from beam.sources import Batch, Fields, Section, match_files, read_batches, read_head
+from beam.sources import match_files, read_batches, read_head
 
 _FILES = 4  # that the sample is taken from, spread over all
 _SHOWN = 200  # characters of an example

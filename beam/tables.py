@@ -61,3 +61,18 @@ def partition(frame: pl.DataFrame, buckets: pl.Series) -> Iterator[Part]:
     )
     for (number,), part in parted.items():
         yield int(number), pack(part)
+
+
+def by_key(frame: pl.DataFrame, key: str, num_buckets: int) -> Iterator[Part]:
+    """Parts of a table for the buckets of a column's values."""
+    return partition(frame, bucket(frame[key], num_buckets))
+
+
+def to_askers(frame: pl.DataFrame) -> Iterator[Part]:
+    """Parts of a table of answers for the buckets in its column `asker`, without that."""
+    return partition(frame.drop("asker"), frame["asker"])
+
+
+def staying(frame: pl.DataFrame, number: int) -> list[Part]:
+    """What stays in bucket `number` until the next step."""
+    return [(number, pack(frame))] if frame.height else []

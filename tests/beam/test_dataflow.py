@@ -148,8 +148,8 @@ from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
 graph = beam_runner_api_pb2.Pipeline.FromString(open("graph", "rb").read())
 pipeline = apache_beam.Pipeline.from_runner_api(graph, FnApiRunner(), PipelineOptions())
-import beam.steps, tfrs_mmse
-print(beam.steps.__file__, tfrs_mmse.__file__, sep="\\n")
+import beam.request_steps, tfrs_mmse
+print(beam.request_steps.__file__, tfrs_mmse.__file__, sep="\\n")
 """
     environment = {**os.environ, "PYTHONPATH": str(package), "PYTHONSAFEPATH": "1"}
     done = subprocess.run(

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from beam.accounting import RejectedRow
+from beam.batches import Section
 from beam.config import PreprocessConfig
 from beam.items import ItemLayout, item_layout, parse_item, parse_items
-from beam.sources import Section, read_batches
+from beam.sources import read_batches
 from tfrs_mmse.cli import CommandError
 from tfrs_mmse.schema import GrainKind
 

@@ -14,9 +14,9 @@ from apache_beam.testing.util import assert_that, equal_to
 
 from beam import reading
 from beam.accounting import Rejected, RejectedRow, read_counters
+from beam.batches import Batch, Section
 from beam.parsing import Parsed, parse_batch
 from beam.reading import ReadLog, plain_size, sections
-from beam.sources import Batch, Section
 from beam.values import each
 
 
@@ -86,7 +86,7 @@ def test_a_large_file_is_read_in_sections_and_every_row_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reading, "_SECTION_BYTES", 1000)
-    monkeypatch.setattr("beam.sources._BLOCK", 100)
+    monkeypatch.setattr("beam.formats._BLOCK", 100)
     path = tmp_path / "a.jsonl"
     path.write_text("".join(f'{{"n": {n}}}\n' if n % 10 else "{\n" for n in range(500)))
     expected = [(0, n, n + 1) for n in range(500) if n % 10]

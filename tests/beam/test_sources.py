@@ -7,7 +7,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from beam.sources import Batch, Section, match_files, read_batches, read_head
+from beam.batches import Batch, Section
+from beam.sources import match_files, read_batches, read_head
 from tfrs_mmse.cli import CommandError
 
 ROWS = [{"item_id": "1", "title": "Ação"}, {"item_id": "2", "title": 'a "b", c'}]

@@ -1,0 +1,225 @@
+"""The steps of the pipeline that work on a bucket of requests."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import polars as pl
+
+from beam import attribution, examples, featurize, positives, statistics
+from beam.accounting import (
+    EVENTS,
+    LEVELS,
+    USED,
+    Dropped,
+    count,
+    count_all_dropped,
+    count_dropped,
+)
+from beam.buckets import BucketFn, send_statistics, sent, tagged
+from beam.catalogue_steps import COUNTED, FeaturizingFn
+from beam.config import PreprocessConfig
+from beam.requests import (
+    SIGHTINGS,
+    SLOTS,
+    UnclickedPolicy,
+    build_requests,
+    collect_slots,
+    combine_events,
+    keep_known,
+)
+from beam.shards import shard_name, write_records
+from beam.splits import SPLIT_SLOTS, Period, fold_queries, split
+from beam.tables import Schema, bucket, by_key, fingerprint, partition, staying
+from tfrs_mmse import schema
+from tfrs_mmse.schema import Level
+
+_KNOWN: dict[str, type[pl.DataType]] = {"item_id": pl.String}
+
+
+def route_events(
+    events: pl.DataFrame, _: int, *, level_of: pl.Series, num_buckets: int
+) -> Iterator[Any]:
+    """Sends events on: those with a request as sightings, and to the attribution what takes part in it."""
+    by_kind = events.with_columns(level=level_of.gather(events["kind"]))
+    for level, number in by_kind["level"].value_counts().iter_rows():
+        count(LEVELS, Level(level).name.lower(), number)
+    ignored = by_kind.filter(pl.col("level") == Level.RANDOM)
+    count_dropped(Dropped.IGNORED_EVENT, ignored.height)
+    known = by_kind.filter(pl.col("level") != Level.RANDOM)
+    has_request = pl.col("request_id") != ""
+    lost = known.filter(~has_request & (pl.col("user_id") == ""))
+    count_dropped(Dropped.ORDER_UNATTRIBUTED, lost.height)
+    sightings = combine_events(known.filter(has_request))
+    yield from sent("sightings", by_key(sightings, "request_id", num_buckets))
+    touches = attribution.touches(known)
+    keys = touches.select(pl.concat_str("user_id", "item_id", separator="\n"))[:, 0]
+    yield from sent("touches", partition(touches, bucket(keys, num_buckets)))
+
+
+class AttributeFn(BucketFn):
+    """Gives what has no request one, or drops it; goes on as sightings."""
+
+    def __init__(self, config: PreprocessConfig, num_buckets: int) -> None:
+        super().__init__({"touches": attribution.TOUCHES})
+        self._config, self._num_buckets = config, num_buckets
+
+    def process(self, element: Any) -> Iterator[Any]:
+        _, tables = self.tables(element)
+        events, num_dropped = attribution.attribute(
+            tables["touches"], window_seconds=self._config.attribution_hours * 3600
+        )
+        count_dropped(Dropped.ORDER_UNATTRIBUTED, num_dropped)
+        sightings = combine_events(events)
+        yield from sent("sightings", by_key(sightings, "request_id", self._num_buckets))
+
+
+class CollectSlotsFn(BucketFn):
+    """Makes slots of sightings, and asks which of their items the catalogue has."""
+
+    def __init__(self, config: PreprocessConfig, num_buckets: int) -> None:
+        super().__init__({"sightings": SIGHTINGS})
+        self._config, self._num_buckets = config, num_buckets
+
+    def process(self, element: Any) -> Iterator[Any]:
+        number, tables = self.tables(element)
+        slots, dropped = collect_slots(
+            tables["sightings"], max_items=self._config.max_request_items
+        )
+        count_all_dropped(dropped)
+        yield from sent("slots", staying(slots, number))
+        asked = _asked(slots.select("item_id").unique(), number)
+        yield from sent("asked", by_key(asked, "item_id", self._num_buckets))
+
+
+class BuildRequestsFn(BucketFn):
+    """Keeps known items and applies the policies; says what period the requests are of."""
+
+    def __init__(self, config: PreprocessConfig) -> None:
+        super().__init__({"slots": SLOTS, "known": _KNOWN})
+        self._policy = UnclickedPolicy.of(config)
+
+    def process(self, element: Any) -> Iterator[Any]:
+        number, tables = self.tables(element)
+        slots, dropped = keep_known(tables["slots"], tables["known"])
+        count_all_dropped(dropped)
+        shown = statistics.of_slots(slots)
+        slots, dropped = build_requests(slots, self._policy)
+        count_all_dropped(dropped)
+        slots = fold_queries(slots)
+        yield from send_statistics([*shown, *statistics.of_requests(slots)])
+        yield from sent("requests", staying(slots, number))
+        if slots.height:
+            moments = slots["timestamp"]
+            yield from tagged("periods", [(moments.min(), moments.max())])
+
+
+class SplitRequestsFn(BucketFn):
+    """Puts each request into a split, and asks what its query's other requests know."""
+
+    def __init__(self, config: PreprocessConfig, num_buckets: int) -> None:
+        super().__init__({"requests": SLOTS})
+        self._config, self._num_buckets = config, num_buckets
+
+    def process(self, element: Any, period: Period) -> Iterator[Any]:
+        number, tables = self.tables(element)
+        slots = split(tables["requests"], self._config, period)
+        yield from sent("requests", staying(slots, number))
+        queries, pairs = positives.ask(slots, number)
+        yield from sent("queries", by_key(queries, "query", self._num_buckets))
+        yield from sent("pairs", by_key(pairs, "query", self._num_buckets))
+
+
+class FinishRequestsFn(BucketFn):
+    """Takes from each request what its query wants elsewhere, and asks for the features of the other items."""
+
+    def __init__(self, num_buckets: int) -> None:
+        super().__init__(
+            {
+                "requests": SPLIT_SLOTS,
+                "positives": positives.POSITIVES,
+                "contested": positives.CONTESTED,
+            }
+        )
+        self._num_buckets = num_buckets
+
+    def process(self, element: Any) -> Iterator[Any]:
+        number, tables = self.tables(element)
+        slots = tables["requests"]
+        is_contested = positives.is_contested(slots, tables["contested"])
+        count_dropped(
+            Dropped.UNCLICKED_BUT_POSITIVE,
+            int(slots.filter(is_contested)["num_rows"].sum()),
+        )
+        slots = slots.filter(~is_contested)
+        yield from sent("requests", staying(slots, number))
+        yield from sent("positives", staying(tables["positives"], number))
+        asked = slots.group_by("item_id").agg(
+            pl.col("is_train").sum().cast(pl.UInt64).alias("num_train")
+        )
+        yield from tagged("num_train", [int(slots["is_train"].sum())])
+        asked = _asked(asked, number).select(*COUNTED)
+        yield from sent("counted", by_key(asked, "item_id", self._num_buckets))
+
+
+class EncodeRequestsFn(FeaturizingFn):
+    """Writes the records of a bucket's requests, each split into a shard of its own."""
+
+    def __init__(self, spec: schema.FeatureSpec, output: str, num_shards: int) -> None:
+        schemas: dict[str, Schema] = {
+            "requests": SPLIT_SLOTS,
+            "positives": positives.POSITIVES,
+            "features": featurize.features_schema(spec),
+        }
+        super().__init__(schemas, spec)
+        self._output, self._num_shards = output, num_shards
+
+    def process(
+        self, element: Any, vocabularies: Mapping[str, Sequence[str]]
+    ) -> Iterator[Any]:
+        number, tables = self.tables(element)
+        slots = tables["requests"]
+        slots = slots.with_columns(order=fingerprint(slots["request_id"]))
+        slots = slots.sort(
+            "order", "request_id", -pl.col("level").cast(pl.Int8), "position", "item_id"
+        )
+        requests = (
+            slots.group_by("request_id", maintain_order=True)
+            .agg(
+                pl.col("query").first(),
+                pl.col("is_train").first(),
+                pl.len().alias("num_slots"),
+            )
+            .join(tables["positives"], on="query", how="left", maintain_order="left")
+        )
+        slots = slots.join(
+            tables["features"], on="item_id", how="left", maintain_order="left"
+        )
+        if (missing := slots.filter(pl.col("log_probability").is_null())).height:
+            raise ValueError(
+                f"{missing.height} slots did not get their items' features, first {missing['item_id'][0]!r}"
+            )
+        featurizer = self.featurizer(vocabularies)
+        for name, is_train in ((schema.TRAIN, True), (schema.TEST, False)):
+            of_split = pl.col("is_train") == is_train
+            path = f"{self._output}/{shard_name(name, number, self._num_shards, '.tfrecord.gz')}"
+            records = examples.encode_requests(
+                requests.filter(of_split),
+                slots.filter(of_split),
+                self._spec,
+                featurizer,
+            )
+            write_records(path, records)
+            self._count(name, requests.filter(of_split), slots.filter(of_split))
+            queries = requests.filter(of_split)["query"]
+            ids = examples.query_ids(queries, featurizer)
+            yield from send_statistics(statistics.of_query_tokens(name, ids))
+
+    def _count(self, name: str, requests: pl.DataFrame, slots: pl.DataFrame) -> None:
+        count(name, "requests", requests.height)
+        count(EVENTS, USED, int(slots["num_rows"].sum()))
+        for level in (Level.UNCLICKED, Level.CLICKED, Level.ORDERED):
+            count(name, level.name.lower(), int((slots["level"] == level).sum()))
+
+
+def _asked(item_ids: pl.DataFrame, asker: int) -> pl.DataFrame:
+    return item_ids.with_columns(pl.lit(asker, pl.UInt32).alias("asker"))
