@@ -60,9 +60,13 @@ class KeepItemsFn(BucketFn):
         yield from sent("known", to_askers(known))
 
         texts = pl.concat([items[column].rename("text") for column in self._texts])
+        # Categories and phrases come again and again: each is tokenised once.
+        distinct = texts.filter(texts != "").value_counts(name="number")
         counted = [
             vocabulary.count_tokens(
-                texts.filter(texts != ""), max_words=self._config.max_field_words
+                distinct["text"],
+                distinct["number"],
+                max_words=self._config.max_field_words,
             ),
             vocabulary.count_attributes(items, self._kinds),
         ]
