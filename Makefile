@@ -1,6 +1,8 @@
 # `make test` and `make demo` need nothing but Python 3.11: each builds .venv from the lock file first.
 PYTHON ?= python3.11
 BIN := .venv/bin
+# On every core; the tests of one file stay together, because they share what is costly to make.
+PYTEST := $(BIN)/python -m pytest -n auto --dist loadfile
 CODE := tfrs_mmse beam serving benchmarks tests setup.py
 
 .PHONY: setup check format test test-all demo quality lock
@@ -23,10 +25,10 @@ format: setup
 	$(BIN)/ruff check --fix $(CODE)
 
 test: setup
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(PYTEST) $(PYTEST_ARGS)
 
 test-all: setup
-	$(BIN)/python -m pytest -m '' $(PYTEST_ARGS)
+	$(PYTEST) -m '' $(PYTEST_ARGS)
 
 demo: setup
 	$(BIN)/python -m benchmarks.demo --output demo

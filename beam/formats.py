@@ -20,8 +20,6 @@ _DELIMITERS = {".csv": ",", ".tsv": "\t"}
 _BLOCK = 8 << 20  # bytes of lines, or about as many of rows, in a batch
 _MAX_CSV_FIELD = 16 << 20  # a longer one is a quote that nobody closed
 
-csv.field_size_limit(_MAX_CSV_FIELD)
-
 
 class _JsonRows(NamedTuple):
     objects: list[dict[str, Any]]
@@ -133,6 +131,9 @@ def read_csv(file: BinaryIO, section: Section, batch_rows: int) -> Iterator[Batc
         mark for ending, mark in _DELIMITERS.items() if plain.endswith(ending)
     )
     lines = _Lines(file)
+    csv.field_size_limit(
+        _MAX_CSV_FIELD
+    )  # the module's own is for all readers of a process
     rows = csv.reader(lines, delimiter=delimiter)
     header = next(rows, [])
     if any(map(_is_not_utf8, header)):

@@ -13,6 +13,7 @@ from tfrs_mmse import schema
 from tfrs_mmse.cli import CommandError
 
 _TITLE = "title"
+_MAX_FIELD = 1 << 17  # a longer one is a quote that nobody closed
 
 
 def read_titles(path: Path, item_ids: Collection[str]) -> dict[str, str]:
@@ -70,6 +71,7 @@ def _read_jsonl(file: Any, path: Path) -> Iterator[tuple[str, str]]:
 
 
 def _read_csv(file: Any, path: Path) -> Iterator[tuple[str, str]]:
+    csv.field_size_limit(_MAX_FIELD)  # the module's own is for all readers of a process
     reader = csv.DictReader(io.TextIOWrapper(file, encoding="utf-8-sig", newline=""))
     _require_columns(reader.fieldnames or [], path)
     for row in reader:

@@ -16,7 +16,9 @@ from tfrs_mmse.cli import CommandError
 
 ROOT = Path(__file__).resolve().parents[2]  # where `python -m` finds the packages
 _SECONDS = 0.1  # between two looks at the processes
-_WORKER = b"sdk_worker_main"  # in the command line of every worker that Beam starts
+_WORKER = (
+    b"beam.worker"  # in the command line of every worker process (`beam/workers.py`)
+)
 
 
 class Cost(NamedTuple):

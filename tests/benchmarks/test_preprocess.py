@@ -323,7 +323,7 @@ HOLDS_MUCH = """
 import subprocess, sys, time
 held = b"x" * 30_000_000
 code = "import time; held = b'x' * {}; time.sleep(1)"
-argv = [sys.executable, "-c", code.format(200_000_000), "beam.sdk_worker_main"]
+argv = [sys.executable, "-c", code.format(200_000_000), "beam.worker"]
 worker = subprocess.Popen(argv)
 other = subprocess.Popen([sys.executable, "-c", code.format(400_000_000)])
 worker.wait(), other.wait()
