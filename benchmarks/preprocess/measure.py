@@ -78,10 +78,10 @@ def run(module: str, *args: object) -> tuple[Cost, Any]:
 
 
 class _Peaks:
-    """The peaks of memory of all processes of a session, in bytes."""
+    """The peaks of memory of a process and of the workers that it started, in bytes."""
 
-    def __init__(self, session: int) -> None:
-        self._session = session
+    def __init__(self, root: int) -> None:
+        self._root = root
         self._stopped = threading.Event()
         self.driver = 0
         self.workers: dict[int, int] = {}
@@ -91,7 +91,7 @@ class _Peaks:
 
     def watch(self) -> None:
         while not self._stopped.wait(_SECONDS):
-            for pid in _session_members(self._session):
+            for pid in _family(self._root):
                 # The process may have ended since.
                 with contextlib.suppress(OSError, ValueError):
                     self._look(pid)
@@ -99,25 +99,31 @@ class _Peaks:
     def _look(self, pid: int) -> None:
         # The kernel keeps the highest; a look now and then misses only what a process does just before its end.
         peak = _peak_memory(pid)
-        if pid == self._session:
+        if pid == self._root:
             self.driver = max(self.driver, peak)
-        elif _WORKER in _arguments(pid)[1:]:
+        elif _WORKER in _arguments(pid):
             self.workers[pid] = max(self.workers.get(pid, 0), peak)
 
 
-def _session_members(session: int) -> Iterator[int]:
+def _family(root: int) -> Iterator[int]:
+    """A process and all that it started; worker processes are in sessions of their own."""
+    parents: dict[int, int] = {}
     for path in Path("/proc").iterdir():
         if path.name.isdecimal():
             with contextlib.suppress(OSError):
-                # After the name in brackets: state, parent, group, session.
+                # After the name in brackets: state, parent.
                 fields = (path / "stat").read_text().rpartition(")")[2].split()
-                if int(fields[3]) == session:
-                    yield int(path.name)
+                parents[int(path.name)] = int(fields[1])
+    for process in parents:
+        ancestor = process
+        while ancestor not in (root, 0):
+            ancestor = parents.get(ancestor, 0)
+        if ancestor == root:
+            yield process
 
 
 def _arguments(pid: int) -> Sequence[bytes]:
-    arguments = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-    return [argument.rpartition(b".")[2] for argument in arguments]
+    return Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
 
 
 def _peak_memory(pid: int) -> int:
