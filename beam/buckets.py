@@ -7,9 +7,8 @@ import apache_beam as beam
 import polars as pl
 from apache_beam.typehints import no_annotations
 
-from beam import statistics
 from beam.accounting import PARTS, RECEIVED, SENT, count
-from beam.tables import Part, Schema, pack, unpack
+from beam.tables import Part, Schema, unpack
 
 
 class BucketFn(beam.DoFn):
@@ -76,8 +75,3 @@ def sent(tag: str, parts: Iterable[Part]) -> Iterator[Any]:
     for part in parts:
         count(PARTS, SENT)
         yield beam.pvalue.TaggedOutput(tag, part)
-
-
-def send_statistics(tables: Iterable[pl.DataFrame]) -> Iterator[Any]:
-    """Tables of `statistics.STATISTICS`, added up, on their way to the one bucket that adds up all."""
-    return sent("statistics", [(0, pack(statistics.add_up(tables)))])

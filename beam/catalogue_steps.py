@@ -7,7 +7,7 @@ import polars as pl
 
 from beam import examples, featurize, statistics, vocabulary
 from beam.accounting import ITEMS, USED, Dropped, count, count_dropped
-from beam.buckets import BucketFn, send_statistics, sent
+from beam.buckets import BucketFn, sent
 from beam.config import PreprocessConfig
 from beam.items import UPDATED_AT, ItemLayout, text_column
 from beam.parsing import LINE
@@ -127,7 +127,7 @@ class EncodeItemsFn(FeaturizingFn):
             f"{self._output}/{name}", examples.encode_items(items, self._spec)
         )
         count(ITEMS, USED, items.height)
-        yield from send_statistics(statistics.of_items(items, self._spec))
+        yield from statistics.sent_on(statistics.of_items(items, self._spec))
         encoded = items.select(*featurize.features_schema(self._spec))
         for asker, asked in (
             tables["counted"].partition_by("asker", as_dict=True).items()

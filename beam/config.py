@@ -10,7 +10,7 @@ from typing import Any, Self
 
 from tfrs_mmse.cli import CommandError
 
-EVENT_COLUMNS = (
+EVENT_FIELDS = (
     "event",
     "request_id",
     "timestamp",
@@ -18,10 +18,10 @@ EVENT_COLUMNS = (
     "item_id",
     "position",
     "user_id",
-    "clicked",
-    "carted",
-    "ordered",
 )
+# Of a row that tells of one shown item, the deepest first: column -> the kind of event that it means.
+EVENT_FLAGS = {"ordered": "order", "carted": "cart", "clicked": "click"}
+EVENT_COLUMNS = (*EVENT_FIELDS, *EVENT_FLAGS)
 KINDS = ("ignore", "impression", "click", "cart", "order")
 CART_LEVELS = ("clicked", "ordered")
 SPLIT_BY = ("time", "query")

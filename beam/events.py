@@ -8,7 +8,7 @@ import polars as pl
 
 from beam.accounting import Rejected, RejectedRow
 from beam.batches import Batch, Fields
-from beam.config import KINDS, PreprocessConfig
+from beam.config import EVENT_FIELDS, EVENT_FLAGS, KINDS, PreprocessConfig
 from beam.parsing import Parsed, parse_batch
 from beam.values import (
     Clock,
@@ -23,8 +23,6 @@ from tfrs_mmse.cli import CommandError
 from tfrs_mmse.schema import Level
 
 _OPTIONAL_COLUMNS = ("position", "user_id")
-# Deepest first: the flags of a row that tells of one shown item.
-_FLAGS = {"ordered": "order", "carted": "cart", "clicked": "click"}
 # An order or a cart event may come from another system, which knows neither request nor query.
 _FROM_ELSEWHERE = ("cart", "order")
 
@@ -113,20 +111,11 @@ def event_layout(
     """
     present = list(dict.fromkeys(column for row in rows for column in row))
     mapping = config.event_columns
-    ours = (
-        "event",
-        "request_id",
-        "timestamp",
-        "query",
-        "item_id",
-        "position",
-        "user_id",
-    )
-    columns = {name: mapping.get(name, name) for name in ours}
-    flags = {mapping.get(name, name): kind for name, kind in _FLAGS.items()}
+    columns = {name: mapping.get(name, name) for name in EVENT_FIELDS}
+    flags = {mapping.get(name, name): kind for name, kind in EVENT_FLAGS.items()}
     flags = {column: kind for column, kind in flags.items() if column in present}
     is_wide = bool(flags) and columns["event"] not in present
-    wanted = [*columns, *(name for name in _FLAGS if name in mapping)]
+    wanted = [*columns, *(name for name in EVENT_FLAGS if name in mapping)]
     for name in wanted:
         column = mapping.get(name, name)
         optional = name in _OPTIONAL_COLUMNS or (is_wide and name == "event")

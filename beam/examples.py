@@ -1,6 +1,6 @@
 """Encodes requests and items as `tf.train.Example`; the layout is in `tfrs_mmse.schema`."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -41,7 +41,7 @@ def encode_requests(
     requests: pl.DataFrame,
     slots: pl.DataFrame,
     spec: schema.FeatureSpec,
-    featurizer: features.Featurizer,
+    ids: Mapping[str, pl.Series],
 ) -> Iterator[bytes]:
     """The record of each request, in the order of the rows.
 
@@ -49,7 +49,7 @@ def encode_requests(
         requests: One row a request: `query` (folded), `positives` (a list of ids) and `num_slots`.
         slots: The slots of all requests in the same order, with the features of their items.
         spec: The feature spec.
-        featurizer: Built from the vocabularies.
+        ids: What `query_ids` gave for the requests' queries.
     """
     ends = requests["num_slots"].cum_sum().to_list()
     for start in range(0, requests.height, _REQUESTS):
@@ -57,9 +57,9 @@ def encode_requests(
         first = ends[start - 1] if start else 0
         columns = _SlotColumns(slots[first : ends[start + batch.height - 1]], spec)
         queries = batch["query"].to_list()
-        ids = {
-            grain: rows.to_list()
-            for grain, rows in featurizer.query(tf.constant(queries)).items()
+        of_batch = {
+            grain: lists[start : start + _REQUESTS].to_list()
+            for grain, lists in ids.items()
         }
         begin = first
         for n, positives in enumerate(batch["positives"].to_list()):
@@ -67,7 +67,9 @@ def encode_requests(
             _add_strings(example, schema.QUERY, [queries[n]])
             _add_strings(example, schema.QUERY_POSITIVES, positives)
             for grain in spec.text_grains:
-                _add_ints(example, schema.query_feature(grain.name), ids[grain.name][n])
+                _add_ints(
+                    example, schema.query_feature(grain.name), of_batch[grain.name][n]
+                )
             columns.add(example, begin - first, ends[start + n] - first)
             begin = ends[start + n]
             yield example.SerializeToString(deterministic=True)

@@ -30,7 +30,7 @@ class _JsonRows(NamedTuple):
 
     def fields(self, index: int) -> Fields:
         # orjson is quick, and rounds whole numbers of more than 64 bits.
-        return _json_fields(self.lines[index])
+        return json_fields(self.lines[index])
 
     def text(self, index: int) -> str:
         return _json_text(self.lines[index])
@@ -60,7 +60,7 @@ def _json_batch(lines: list[bytes], first: int) -> Batch:
             if line.isspace():
                 continue
             try:
-                value = _json_fields(line)
+                value = json_fields(line)
             except RejectedRow as e:
                 unreadable.append(Unreadable(number, e.reason, _json_text(line)))
                 continue
@@ -70,7 +70,12 @@ def _json_batch(lines: list[bytes], first: int) -> Batch:
     return Batch(numbers, _JsonRows(objects, kept), unreadable)
 
 
-def _json_fields(line: bytes) -> dict[str, Any]:
+def json_fields(line: bytes) -> dict[str, Any]:
+    """The object that a line holds, its numbers exactly as they were written.
+
+    Raises:
+        RejectedRow: it is not UTF-8, not JSON, or no object.
+    """
     try:
         values = json.loads(line.decode("utf-8"))
     except UnicodeDecodeError:

@@ -79,11 +79,11 @@ def build(
         redact=redact,
     )
     attributed = {"touches": log.touches} | "AttributeOrders" >> per_bucket(
-        AttributeFn(config, num_shards), outputs=["sightings"]
+        AttributeFn(config), outputs=["sightings"]
     )
     sightings = (log.sightings, attributed.sightings) | "AllSightings" >> beam.Flatten()
     shown = {"sightings": sightings} | "CollectSlots" >> per_bucket(
-        CollectSlotsFn(config, num_shards), outputs=["slots", "asked"]
+        CollectSlotsFn(config), outputs=["slots", "asked"]
     )
     catalogue = {"rows": rows.rows, "asked": shown.asked} | "KeepItems" >> per_bucket(
         KeepItemsFn(logs.items, config), outputs=["items", "known", "counts"]
@@ -96,7 +96,7 @@ def build(
     )
     period = built.periods | "FindPeriod" >> beam.CombineGlobally(FindPeriod())
     parted = {"requests": built.requests} | "SplitRequests" >> per_bucket(
-        SplitRequestsFn(config, num_shards),
+        SplitRequestsFn(config),
         beam.pvalue.AsSingleton(period),
         outputs=["requests", "queries", "pairs"],
     )

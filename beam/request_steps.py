@@ -15,7 +15,7 @@ from beam.accounting import (
     count_all_dropped,
     count_dropped,
 )
-from beam.buckets import BucketFn, send_statistics, sent, tagged
+from beam.buckets import BucketFn, sent, tagged
 from beam.catalogue_steps import COUNTED, FeaturizingFn
 from beam.config import PreprocessConfig
 from beam.requests import (
@@ -59,9 +59,9 @@ def route_events(
 class AttributeFn(BucketFn):
     """Gives what has no request one, or drops it; goes on as sightings."""
 
-    def __init__(self, config: PreprocessConfig, num_buckets: int) -> None:
+    def __init__(self, config: PreprocessConfig) -> None:
         super().__init__({"touches": attribution.TOUCHES})
-        self._config, self._num_buckets = config, num_buckets
+        self._config = config
 
     def process(self, element: Any) -> Iterator[Any]:
         _, tables = self.tables(element)
@@ -70,15 +70,17 @@ class AttributeFn(BucketFn):
         )
         count_dropped(Dropped.ORDER_UNATTRIBUTED, num_dropped)
         sightings = combine_events(events)
-        yield from sent("sightings", by_key(sightings, "request_id", self._num_buckets))
+        yield from sent(
+            "sightings", by_key(sightings, "request_id", self._config.num_shards)
+        )
 
 
 class CollectSlotsFn(BucketFn):
     """Makes slots of sightings, and asks which of their items the catalogue has."""
 
-    def __init__(self, config: PreprocessConfig, num_buckets: int) -> None:
+    def __init__(self, config: PreprocessConfig) -> None:
         super().__init__({"sightings": SIGHTINGS})
-        self._config, self._num_buckets = config, num_buckets
+        self._config = config
 
     def process(self, element: Any) -> Iterator[Any]:
         number, tables = self.tables(element)
@@ -88,7 +90,7 @@ class CollectSlotsFn(BucketFn):
         count_all_dropped(dropped)
         yield from sent("slots", staying(slots, number))
         asked = _asked(slots.select("item_id").unique(), number)
-        yield from sent("asked", by_key(asked, "item_id", self._num_buckets))
+        yield from sent("asked", by_key(asked, "item_id", self._config.num_shards))
 
 
 class BuildRequestsFn(BucketFn):
@@ -106,7 +108,7 @@ class BuildRequestsFn(BucketFn):
         slots, dropped = build_requests(slots, self._policy)
         count_all_dropped(dropped)
         slots = fold_queries(slots)
-        yield from send_statistics([*shown, *statistics.of_requests(slots)])
+        yield from statistics.sent_on([*shown, *statistics.of_requests(slots)])
         yield from sent("requests", staying(slots, number))
         if slots.height:
             moments = slots["timestamp"]
@@ -116,17 +118,17 @@ class BuildRequestsFn(BucketFn):
 class SplitRequestsFn(BucketFn):
     """Puts each request into a split, and asks what its query's other requests know."""
 
-    def __init__(self, config: PreprocessConfig, num_buckets: int) -> None:
+    def __init__(self, config: PreprocessConfig) -> None:
         super().__init__({"requests": SLOTS})
-        self._config, self._num_buckets = config, num_buckets
+        self._config = config
 
     def process(self, element: Any, period: Period) -> Iterator[Any]:
         number, tables = self.tables(element)
         slots = split(tables["requests"], self._config, period)
         yield from sent("requests", staying(slots, number))
         queries, pairs = positives.ask(slots, number)
-        yield from sent("queries", by_key(queries, "query", self._num_buckets))
-        yield from sent("pairs", by_key(pairs, "query", self._num_buckets))
+        yield from sent("queries", by_key(queries, "query", self._config.num_shards))
+        yield from sent("pairs", by_key(pairs, "query", self._config.num_shards))
 
 
 class FinishRequestsFn(BucketFn):
@@ -201,23 +203,19 @@ class EncodeRequestsFn(FeaturizingFn):
         featurizer = self.featurizer(vocabularies)
         for name, is_train in ((schema.TRAIN, True), (schema.TEST, False)):
             of_split = pl.col("is_train") == is_train
+            mine, its_slots = requests.filter(of_split), slots.filter(of_split)
+            ids = examples.query_ids(mine["query"], featurizer)
             path = f"{self._output}/{shard_name(name, number, self._num_shards, '.tfrecord.gz')}"
-            records = examples.encode_requests(
-                requests.filter(of_split),
-                slots.filter(of_split),
-                self._spec,
-                featurizer,
+            write_records(
+                path, examples.encode_requests(mine, its_slots, self._spec, ids)
             )
-            write_records(path, records)
-            self._count(name, requests.filter(of_split), slots.filter(of_split))
-            queries = requests.filter(of_split)["query"]
-            ids = examples.query_ids(queries, featurizer)
-            yield from send_statistics(statistics.of_query_tokens(name, ids))
+            self._count(name, mine, its_slots)
+            yield from statistics.sent_on(statistics.of_query_tokens(name, ids))
 
     def _count(self, name: str, requests: pl.DataFrame, slots: pl.DataFrame) -> None:
         count(name, "requests", requests.height)
         count(EVENTS, USED, int(slots["num_rows"].sum()))
-        for level in (Level.UNCLICKED, Level.CLICKED, Level.ORDERED):
+        for level in statistics.LEVELS:
             count(name, level.name.lower(), int((slots["level"] == level).sum()))
 
 

@@ -49,13 +49,13 @@ def combine_events(events: pl.DataFrame) -> pl.DataFrame:
     Args:
         events: Columns of `SIGHTINGS` but `num_rows`.
     """
-    return _combined(events.with_columns(num_rows=pl.lit(1, pl.UInt32)))
-
-
-def _combined(sightings: pl.DataFrame) -> pl.DataFrame:
     return (
-        sightings.group_by("request_id", "item_id", "level", "query")
-        .agg(pl.col("timestamp").min(), _highest_position(), pl.col("num_rows").sum())
+        events.group_by("request_id", "item_id", "level", "query")
+        .agg(
+            pl.col("timestamp").min(),
+            _highest_position(),
+            pl.len().cast(pl.UInt32).alias("num_rows"),
+        )
         .select(*SIGHTINGS)
     )
 

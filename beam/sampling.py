@@ -9,7 +9,7 @@ import polars as pl
 from beam import findings, guesses
 from beam.accounting import EVENTS, ITEMS
 from beam.batches import Batch, Fields, Section
-from beam.config import PreprocessConfig
+from beam.config import EVENT_FLAGS, PreprocessConfig
 from beam.events import EVENTS_SCHEMA, event_layout, parse_events
 from beam.items import ItemLayout, item_layout, parse_items, text_column
 from beam.parsing import LINE, Parsed
@@ -101,16 +101,14 @@ def propose(
     """A config with what could be guessed, and those of its fields that differ from the defaults."""
     columns = guesses.event_columns(event_rows, config.event_columns)
     present = {column for row in event_rows for column in row}
-    for name in ("clicked", "carted", "ordered"):
+    for name in EVENT_FLAGS:
         if name in columns and not guesses.is_flag(
             row.get(columns[name]) for row in event_rows
         ):
             del columns[name]
     if columns.get("event", "event") in present:
         columns = {
-            name: column
-            for name, column in columns.items()
-            if name not in ("clicked", "carted", "ordered")
+            name: column for name, column in columns.items() if name not in EVENT_FLAGS
         }
         values = (row.get(columns.get("event", "event")) for row in event_rows)
         names = guesses.event_names(values, config.event_names)
@@ -156,7 +154,7 @@ def sample(
     rejected: dict[str, dict[str, Any]] = {}
     is_whole = len(chosen) == len(files)
     for path in chosen:
-        for batch, is_last in _first(path, share):
+        for batch, is_cut in _first(path, share):
             parsed = parse(batch)
             tables.append(parsed.table)
             bad = [(row.reason, row.text) for row in batch.unreadable]
@@ -168,7 +166,7 @@ def sample(
                     str(reason), {"rows": 0, "example": text[:_SHOWN]}
                 )
                 told["rows"] += 1
-            is_whole = is_whole and not is_last
+            is_whole = is_whole and not is_cut
     return Sample(pl.concat(tables).drop(LINE), rejected, is_whole)
 
 

@@ -1,12 +1,14 @@
 """What the logs look like: counts that every step adds to, and `stats.json`, which is made of them."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import polars as pl
 
+from beam.buckets import sent
 from beam.featurize import ids_column, lengths_column
 from beam.items import attribute_column, text_column
+from beam.tables import pack
 from tfrs_mmse import schema
 from tfrs_mmse.schema import GrainKind, Level
 
@@ -121,6 +123,11 @@ def add_up(tables: Iterable[pl.DataFrame]) -> pl.DataFrame:
     return (
         together.group_by("name", "key").agg(pl.col("number").sum()).select(*STATISTICS)
     )
+
+
+def sent_on(tables: Iterable[pl.DataFrame]) -> Iterator[Any]:
+    """Tables of `STATISTICS`, added up, on their way to the one bucket that adds up all."""
+    return sent("statistics", [(0, pack(add_up(tables)))])
 
 
 def summary(counts: pl.DataFrame) -> dict[str, Any]:

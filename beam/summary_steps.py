@@ -8,7 +8,7 @@ import polars as pl
 
 from beam import positives, statistics, vocabulary
 from beam.accounting import count
-from beam.buckets import BucketFn, send_statistics, sent, tagged
+from beam.buckets import BucketFn, sent, tagged
 from beam.config import PreprocessConfig
 from beam.shards import write_text
 from beam.tables import by_key, pack, to_askers
@@ -37,7 +37,7 @@ class KnowQueriesFn(BucketFn):
         )
         for name, column in ((schema.TRAIN, "num_train"), (schema.TEST, "num_test")):
             count(name, "queries", int((queries[column] > 0).sum()))
-        yield from send_statistics(statistics.of_queries(queries))
+        yield from statistics.sent_on(statistics.of_queries(queries))
         train = queries.filter(pl.col("num_train") > 0).sort("query")
         counts = vocabulary.count_tokens(
             train["query"], train["num_train"], max_words=self._config.max_query_words

@@ -1,7 +1,7 @@
 """Worker processes of the local runner that end with the run, and a run that ends with them.
 
-Beam's own handling of them waits for ever for some answers of a worker that died, and lets a run that was interrupted
-go on until its workers have finished what they were asked for.
+By its source, Beam's own handling of them waits for ever for some answers of a worker that died; and it lets a run that
+was interrupted go on until its workers have finished what they were asked for.
 """
 
 import contextlib

@@ -6,7 +6,7 @@ import polars as pl
 import tensorflow as tf
 
 from beam.examples import encode_items as item_records
-from beam.examples import encode_requests
+from beam.examples import encode_requests, query_ids
 from beam.featurize import encode_items, features_schema
 from beam.items import ItemLayout
 from beam.values import Clock
@@ -53,6 +53,10 @@ def encoded(items: pl.DataFrame = ITEMS) -> pl.DataFrame:
     return encode_items(items, SPEC, Featurizer(SPEC, VOCABULARIES)).with_columns(
         probability
     )
+
+
+def ids_of(requests: pl.DataFrame) -> dict[str, pl.Series]:
+    return query_ids(requests["query"], Featurizer(SPEC, VOCABULARIES))
 
 
 def features_of(record: bytes) -> dict[str, list[object]]:
@@ -108,9 +112,7 @@ def test_each_request_has_its_own_slots_in_their_order() -> None:
     )
     first, second = (
         features_of(record)
-        for record in encode_requests(
-            requests, slots, SPEC, Featurizer(SPEC, VOCABULARIES)
-        )
+        for record in encode_requests(requests, slots, SPEC, ids_of(requests))
     )
     assert first["query"] == [b"red"] and second["query"] == [b"shoe"]
     assert (
@@ -145,7 +147,7 @@ def test_more_requests_than_one_batch_are_all_there() -> None:
         {"query": ["red"] * num, "positives": [[]] * num, "num_slots": [2] * num}
     )
     requests = requests.with_columns(pl.col("positives").cast(pl.List(pl.String)))
-    records = encode_requests(requests, slots, SPEC, Featurizer(SPEC, VOCABULARIES))
+    records = encode_requests(requests, slots, SPEC, ids_of(requests))
     assert [features_of(record)["item/position"] for record in records] == [
         [2 * n, 2 * n + 1] for n in range(num)
     ]

@@ -2,7 +2,6 @@
 
 import codecs
 import gzip
-import json
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -13,13 +12,13 @@ from beam.accounting import (
     EVENTS,
     READ,
     Dropped,
-    Rejected,
     RejectedRow,
     count,
     count_dropped,
 )
 from beam.config import PreprocessConfig
 from beam.events import Event, levels
+from beam.formats import json_fields
 from beam.items import ItemLayout, parse_item
 from tfrs_mmse.schema import Level
 
@@ -96,7 +95,7 @@ class _ParseRowsFn(beam.DoFn):
         for line, content in _lines(path):
             count(self._source, READ)
             try:
-                value = self._rule(_fields(content))
+                value = self._rule(json_fields(content))
             except RejectedRow as e:
                 count(self._source, e.reason.counter)
             else:
@@ -109,18 +108,6 @@ def _lines(path: str) -> Iterator[tuple[int, bytes]]:
             content = line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
             if not content.isspace():
                 yield number, content
-
-
-def _fields(line: bytes) -> dict[str, Any]:
-    try:
-        values = json.loads(line.decode("utf-8"))
-    except UnicodeDecodeError:
-        raise RejectedRow(Rejected.NOT_UTF8) from None
-    except (ValueError, RecursionError):
-        raise RejectedRow(Rejected.NOT_JSON) from None
-    if not isinstance(values, dict):
-        raise RejectedRow(Rejected.NOT_AN_OBJECT)
-    return values
 
 
 def make_item(fields: dict[str, Any], layout: ItemLayout) -> Item:
