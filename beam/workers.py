@@ -5,13 +5,14 @@ was interrupted go on until its workers have finished what they were asked for.
 """
 
 import contextlib
+import functools
 import os
 import signal
 import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
 
@@ -133,15 +134,23 @@ def guarded() -> Iterator[None]:
         CommandError: a worker process died.
         KeyboardInterrupt: the command was told to end.
     """
+    _quieten_threads()
+    with _guard.on():
+        yield
+
+
+def _quieten_threads() -> None:
+    """Keeps Beam's threads from telling of a lost connection, for good: some notice it only after the run has ended."""
     shown = threading.excepthook
-    threading.excepthook = lambda args: (
-        None if is_lost_connection(args.exc_value) else shown(args)
-    )
-    try:
-        with _guard.on():
-            yield
-    finally:
-        threading.excepthook = shown
+    if not (isinstance(shown, functools.partial) and shown.func is _show):
+        threading.excepthook = functools.partial(_show, shown)
+
+
+def _show(
+    shown: Callable[[threading.ExceptHookArgs], object], args: threading.ExceptHookArgs
+) -> None:
+    if not is_lost_connection(args.exc_value):
+        shown(args)
 
 
 def is_lost_connection(error: BaseException | None) -> bool:

@@ -5,12 +5,14 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import apache_beam as beam
+import grpc
 import pytest
 
 from beam import workers
@@ -171,3 +173,22 @@ def test_signals_are_handled_as_before_when_a_run_is_over() -> None:
     assert [
         signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)
     ] == before
+
+
+@pytest.mark.parametrize(
+    ("error", "is_told"), [(grpc.RpcError("Socket closed"), False), (OSError(), True)]
+)
+def test_a_thread_that_outlives_the_run_tells_of_no_lost_connection(
+    error: Exception, is_told: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail() -> None:
+        raise error
+
+    told: list[threading.ExceptHookArgs] = []
+    monkeypatch.setattr(threading, "excepthook", told.append)
+    for _ in range(2):
+        with workers.guarded():
+            thread = threading.Thread(target=fail)
+    thread.start()
+    thread.join()
+    assert [args.exc_value for args in told] == [error] * is_told
