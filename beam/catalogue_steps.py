@@ -93,7 +93,7 @@ class FeaturizingFn(BucketFn):
 
 
 class EncodeItemsFn(FeaturizingFn):
-    """Looks up the ids of a bucket's items, writes their records, and sends the features to whoever asked."""
+    """Looks up the ids of a bucket's items, writes their records, and sends their pieces to whoever asked."""
 
     def __init__(
         self, layout: ItemLayout, spec: schema.FeatureSpec, output: str, num_shards: int
@@ -122,15 +122,15 @@ class EncodeItemsFn(FeaturizingFn):
             .sort("order", "item_id")
         )
         items = featurize.encode_items(items, self._spec, self.featurizer(vocabularies))
+        pieces = examples.slot_pieces(items, self._spec)
         name = shard_name(schema.ITEMS, number, self._num_shards, ".tfrecord.gz")
         write_records(
-            f"{self._output}/{name}", examples.encode_items(items, self._spec)
+            f"{self._output}/{name}", examples.encode_items(items, pieces, self._spec)
         )
         count(ITEMS, USED, items.height)
         yield from statistics.sent_on(statistics.of_items(items, self._spec))
-        encoded = items.select(*featurize.features_schema(self._spec))
         for asker, asked in (
             tables["counted"].partition_by("asker", as_dict=True).items()
         ):
-            answer = encoded.join(asked, on="item_id", how="semi")
-            yield from sent("features", [(int(asker[0]), pack(answer))])
+            answer = pieces.join(asked, on="item_id", how="semi")
+            yield from sent("pieces", [(int(asker[0]), pack(answer))])

@@ -1,6 +1,6 @@
-"""Looks up the ids of items, in batches, in the worker."""
+"""Looks up the ids of items and queries, in batches, in the worker."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import polars as pl
@@ -24,25 +24,6 @@ def lengths_column(grain: str) -> str:
     return f"lengths:{grain}"
 
 
-def features_schema(
-    spec: schema.FeatureSpec,
-) -> dict[str, pl.DataType | type[pl.DataType]]:
-    """The columns of a table of encoded items."""
-    columns: dict[str, pl.DataType | type[pl.DataType]] = {
-        "item_id": pl.String,
-        "log_probability": pl.Float32,
-    }
-    for grain in spec.grains:
-        if grain.kind is GrainKind.TEXT:
-            columns |= {
-                ids_column(grain.name): pl.List(pl.Int32),
-                lengths_column(grain.name): pl.List(pl.Int32),
-            }
-        else:
-            columns[ids_column(grain.name)] = pl.Int32
-    return columns
-
-
 def encode_items(
     items: pl.DataFrame, spec: schema.FeatureSpec, featurizer: features.Featurizer
 ) -> pl.DataFrame:
@@ -53,14 +34,44 @@ def encode_items(
         spec: The feature spec.
         featurizer: Built from the vocabularies.
     """
-    encoded = [
-        _encode(items[start : start + _BATCH], spec, featurizer)
-        for start in range(0, max(items.height, 1), _BATCH)
-    ]
-    return pl.concat(encoded)
+    return _in_batches(items, lambda batch: _encode_items(batch, spec, featurizer))
 
 
-def _encode(
+def encode_queries(
+    queries: pl.DataFrame, spec: schema.FeatureSpec, featurizer: features.Featurizer
+) -> pl.DataFrame:
+    """Adds the ids of every text grain to a table of queries.
+
+    Args:
+        queries: A table with the column `query`.
+        spec: The feature spec.
+        featurizer: Built from the vocabularies.
+    """
+    return _in_batches(queries, lambda batch: _encode_queries(batch, spec, featurizer))
+
+
+def _in_batches(
+    rows: pl.DataFrame, encode: Callable[[pl.DataFrame], pl.DataFrame]
+) -> pl.DataFrame:
+    starts = range(0, max(rows.height, 1), _BATCH)
+    return pl.concat([encode(rows[start : start + _BATCH]) for start in starts])
+
+
+def _encode_queries(
+    queries: pl.DataFrame, spec: schema.FeatureSpec, featurizer: features.Featurizer
+) -> pl.DataFrame:
+    ids = featurizer.query(tf.constant(queries["query"].to_list(), tf.string))
+    return queries.with_columns(
+        _lists(
+            ids_column(grain.name),
+            ids[grain.name].flat_values.numpy(),
+            ids[grain.name].row_lengths().numpy(),
+        )
+        for grain in spec.text_grains
+    )
+
+
+def _encode_items(
     items: pl.DataFrame, spec: schema.FeatureSpec, featurizer: features.Featurizer
 ) -> pl.DataFrame:
     ids = featurizer.items(item_fields(items, spec))

@@ -137,14 +137,14 @@ def build(
         EncodeItemsFn(logs.items, spec, output, num_shards),
         vocabularies,
         num_train,
-        outputs=["features", "statistics"],
+        outputs=["pieces", "statistics"],
     )
     counted = [built.statistics, queries.statistics, encoded.statistics]
     if logs.event_files:
         written_requests = {
             "requests": finished.requests,
             "positives": finished.positives,
-            "features": encoded.features,
+            "pieces": encoded.pieces,
         } | "EncodeRequests" >> per_bucket(
             EncodeRequestsFn(spec, output, num_shards),
             vocabularies,

@@ -170,7 +170,7 @@ class EncodeRequestsFn(FeaturizingFn):
         schemas: dict[str, Schema] = {
             "requests": SPLIT_SLOTS,
             "positives": positives.POSITIVES,
-            "features": featurize.features_schema(spec),
+            "pieces": examples.slot_schema(spec),
         }
         super().__init__(schemas, spec)
         self._output, self._num_shards = output, num_shards
@@ -184,39 +184,44 @@ class EncodeRequestsFn(FeaturizingFn):
         slots = slots.sort(
             "order", "request_id", -pl.col("level").cast(pl.Int8), "position", "item_id"
         )
-        requests = (
-            slots.group_by("request_id", maintain_order=True)
-            .agg(
-                pl.col("query").first(),
-                pl.col("is_train").first(),
-                pl.len().alias("num_slots"),
-            )
-            .join(tables["positives"], on="query", how="left", maintain_order="left")
+        requests = slots.group_by("request_id", maintain_order=True).agg(
+            pl.col("query").first(),
+            pl.col("is_train").first(),
+            pl.len().alias("num_slots"),
         )
-        slots = slots.join(
-            tables["features"], on="item_id", how="left", maintain_order="left"
+        queries = featurize.encode_queries(
+            tables["positives"], self._spec, self.featurizer(vocabularies)
         )
-        if (missing := slots.filter(pl.col("log_probability").is_null())).height:
-            raise ValueError(
-                f"{missing.height} slots did not get their items' features, first {missing['item_id'][0]!r}"
-            )
-        featurizer = self.featurizer(vocabularies)
+        requests = _joined(
+            requests, examples.query_pieces(queries, self._spec), "query"
+        )
+        slots = _joined(slots, tables["pieces"], "item_id")
         for name, is_train in ((schema.TRAIN, True), (schema.TEST, False)):
             of_split = pl.col("is_train") == is_train
             mine, its_slots = requests.filter(of_split), slots.filter(of_split)
-            ids = examples.query_ids(mine["query"], featurizer)
             path = f"{self._output}/{shard_name(name, number, self._num_shards, '.tfrecord.gz')}"
-            write_records(
-                path, examples.encode_requests(mine, its_slots, self._spec, ids)
-            )
+            write_records(path, examples.encode_requests(mine, its_slots, self._spec))
             self._count(name, mine, its_slots)
-            yield from statistics.sent_on(statistics.of_query_tokens(name, ids))
+            yield from statistics.sent_on(
+                statistics.of_query_tokens(name, mine, self._spec)
+            )
 
     def _count(self, name: str, requests: pl.DataFrame, slots: pl.DataFrame) -> None:
         count(name, "requests", requests.height)
         count(EVENTS, USED, int(slots["num_rows"].sum()))
         for level in statistics.LEVELS:
             count(name, level.name.lower(), int((slots["level"] == level).sum()))
+
+
+def _joined(rows: pl.DataFrame, answers: pl.DataFrame, key: str) -> pl.DataFrame:
+    """Each row with the answer for its key, in their order."""
+    found = answers.with_columns(_found=True)
+    rows = rows.join(found, on=key, how="left", maintain_order="left")
+    if (missing := rows.filter(pl.col("_found").is_null())).height:
+        raise ValueError(
+            f"{missing.height} rows did not get what they asked for, first that of {missing[key][0]!r}"
+        )
+    return rows.drop("_found")
 
 
 def _asked(item_ids: pl.DataFrame, asker: int) -> pl.DataFrame:

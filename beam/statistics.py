@@ -1,6 +1,6 @@
 """What the logs look like: counts that every step adds to, and `stats.json`, which is made of them."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import polars as pl
@@ -83,9 +83,20 @@ def of_items(items: pl.DataFrame, spec: schema.FeatureSpec) -> list[pl.DataFrame
     return counted
 
 
-def of_query_tokens(split: str, ids: Mapping[str, pl.Series]) -> list[pl.DataFrame]:
-    """Unknown tokens in the requests of a split: a list of ids for each, by grain."""
-    return [_tokens(split, grain, lists) for grain, lists in ids.items()]
+def of_query_tokens(
+    split: str, requests: pl.DataFrame, spec: schema.FeatureSpec
+) -> list[pl.DataFrame]:
+    """Unknown tokens in the requests of a split.
+
+    Args:
+        split: Its name.
+        requests: A row for each, with the ids of its query.
+        spec: The feature spec.
+    """
+    return [
+        _tokens(split, grain.name, requests[ids_column(grain.name)])
+        for grain in spec.text_grains
+    ]
 
 
 def _tokens(of: str, grain: str, ids: pl.Series) -> pl.DataFrame:

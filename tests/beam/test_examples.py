@@ -6,8 +6,8 @@ import polars as pl
 import tensorflow as tf
 
 from beam.examples import encode_items as item_records
-from beam.examples import encode_requests, query_ids
-from beam.featurize import encode_items, features_schema
+from beam.examples import encode_requests, query_pieces, slot_pieces, slot_schema
+from beam.featurize import encode_items, encode_queries
 from beam.items import ItemLayout
 from beam.values import Clock
 from tests.beam.tables import table
@@ -55,8 +55,13 @@ def encoded(items: pl.DataFrame = ITEMS) -> pl.DataFrame:
     )
 
 
-def ids_of(requests: pl.DataFrame) -> dict[str, pl.Series]:
-    return query_ids(requests["query"], Featurizer(SPEC, VOCABULARIES))
+def with_pieces(requests: pl.DataFrame) -> pl.DataFrame:
+    queries = encode_queries(requests, SPEC, Featurizer(SPEC, VOCABULARIES))
+    return query_pieces(queries, SPEC)
+
+
+def records_of(items: pl.DataFrame) -> list[bytes]:
+    return list(item_records(items, slot_pieces(items, SPEC), SPEC))
 
 
 def features_of(record: bytes) -> dict[str, list[object]]:
@@ -68,10 +73,7 @@ def features_of(record: bytes) -> dict[str, list[object]]:
 
 
 def test_items_have_their_ids_field_by_field() -> None:
-    columns = (
-        encoded().select(*features_schema(SPEC)).drop("item_id", "log_probability")
-    )
-    assert columns.rows() == [
+    assert encoded().drop(*ITEMS.columns, "log_probability").rows() == [
         # red shoe | new; [red shoe]; 3 + 4 | 3 trigrams of which the vocabulary has none; 10 >= 10; acme
         ([1, 2, 0], [2, 1], [1], [1, 0], [0] * 10, [7, 3], 2, 1),
         ([0], [1, 0], [], [0, 0], [0] * 3, [3, 0], 0, 0),
@@ -79,14 +81,12 @@ def test_items_have_their_ids_field_by_field() -> None:
 
 
 def test_no_items_are_no_failure() -> None:
-    assert encoded(ITEMS[:0]).select(*features_schema(SPEC)).schema == pl.Schema(
-        features_schema(SPEC)
-    )
-    assert list(item_records(encoded(ITEMS[:0]), SPEC)) == []
+    assert slot_pieces(encoded(ITEMS[:0]), SPEC).schema == pl.Schema(slot_schema(SPEC))
+    assert records_of(encoded(ITEMS[:0])) == []
 
 
 def test_an_items_record_has_its_text_field_by_field() -> None:
-    first, second = (features_of(record) for record in item_records(encoded(), SPEC))
+    first, second = (features_of(record) for record in records_of(encoded()))
     assert (first["item/title"], first["item/text"]) == (
         [b"Red SHOE"],
         [b"Red SHOE\nnew"],
@@ -105,14 +105,14 @@ def test_each_request_has_its_own_slots_in_their_order() -> None:
         {"item_id": ["2", "1", "1"], "level": [3, 1, 2], "position": [-1, 7, 0]}
     )
     slots = slots.join(
-        encoded().select(*features_schema(SPEC)), on="item_id", maintain_order="left"
+        slot_pieces(encoded(), SPEC), on="item_id", maintain_order="left"
     )
     requests = pl.DataFrame(
         {"query": ["red", "shoe"], "positives": [["9", "2"], []], "num_slots": [2, 1]}
     )
     first, second = (
         features_of(record)
-        for record in encode_requests(requests, slots, SPEC, ids_of(requests))
+        for record in encode_requests(with_pieces(requests), slots, SPEC)
     )
     assert first["query"] == [b"red"] and second["query"] == [b"shoe"]
     assert (
@@ -141,13 +141,13 @@ def test_more_requests_than_one_batch_are_all_there() -> None:
         }
     )
     slots = slots.join(
-        encoded().select(*features_schema(SPEC)), on="item_id", maintain_order="left"
+        slot_pieces(encoded(), SPEC), on="item_id", maintain_order="left"
     )
     requests = pl.DataFrame(
         {"query": ["red"] * num, "positives": [[]] * num, "num_slots": [2] * num}
     )
     requests = requests.with_columns(pl.col("positives").cast(pl.List(pl.String)))
-    records = encode_requests(requests, slots, SPEC, ids_of(requests))
+    records = encode_requests(with_pieces(requests), slots, SPEC)
     assert [features_of(record)["item/position"] for record in records] == [
         [2 * n, 2 * n + 1] for n in range(num)
     ]

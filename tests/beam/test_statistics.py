@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from beam.drift import changes
-from beam.featurize import encode_items
+from beam.featurize import encode_items, encode_queries
 from beam.positives import QUERIES
 from beam.requests import SLOTS
 from beam.statistics import (
@@ -93,10 +93,10 @@ def test_items_are_counted_by_frequency_length_and_what_they_lack() -> None:
 
 
 def test_the_tokens_of_queries_are_counted_by_split() -> None:
-    ids = {"word": pl.Series([[0, 1], [], [0]], dtype=pl.List(pl.Int64))}
-    assert told(*of_query_tokens("test", ids)) == {
-        "token": {"test": {"word": {"known": 1, "unknown": 2}}}
-    }
+    queries = pl.DataFrame({"query": ["red cape", "", "cape"]})
+    requests = encode_queries(queries, SPEC, Featurizer(SPEC, VOCABULARIES))
+    stats = told(*of_query_tokens("test", requests, SPEC))
+    assert stats["token"]["test"]["word"] == {"known": 1, "unknown": 2}
 
 
 BEFORE = {
