@@ -1,11 +1,14 @@
 """Some rows of a file, in the form that its format gives, and the section of the file that they are from."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeAlias
+
+import pyarrow as pa
 
 from beam.accounting import Rejected
 
 Fields = Mapping[str, Any]
+Column: TypeAlias = list[Any] | pa.Array
 
 
 class Section(NamedTuple):
@@ -31,7 +34,7 @@ class Unreadable(NamedTuple):
 class _Rows(Protocol):
     """The readable rows of a batch, in the form that their format gives."""
 
-    def column(self, name: str) -> list[Any]: ...
+    def column(self, name: str) -> Column: ...
     def fields(self, index: int) -> Fields: ...
     def text(self, index: int) -> str: ...
 

@@ -7,11 +7,12 @@ from typing import Any, NamedTuple
 import polars as pl
 
 from beam.accounting import Rejected, RejectedRow
-from beam.batches import Batch, Fields
+from beam.batches import Batch, Column, Fields
 from beam.config import EVENT_FIELDS, EVENT_FLAGS, KINDS, PreprocessConfig
 from beam.parsing import Parsed, parse_batch
 from beam.values import (
     Clock,
+    Results,
     each,
     flag_value,
     id_value,
@@ -22,6 +23,7 @@ from beam.values import (
 from tfrs_mmse.cli import CommandError
 from tfrs_mmse.schema import Level
 
+_NUMBERS = ("timestamp", "position")
 _OPTIONAL_COLUMNS = ("position", "user_id")
 # An order or a cart event may come from another system, which knows neither request nor query.
 _FROM_ELSEWHERE = ("cart", "order")
@@ -94,8 +96,26 @@ class EventLayout:
             raise RejectedRow(Rejected.UNKNOWN_EVENT)
         return KINDS.index(name)
 
+    def kinds(self, columns: Sequence[Column]) -> Results:
+        """`kind` for whole columns, None where a row means none."""
+        if len(columns) == 1:
+            return each(self.kind, columns[0])
+        rows = zip(*(_listed(column) for column in columns), strict=True)
+        return each(lambda row: self.kind(*row), rows)
+
     def kind_columns(self) -> tuple[str, ...]:
         return tuple(self.flags) or (self.columns["event"],)
+
+    def read_columns(self) -> dict[str, bool]:
+        """All columns that are read, and whether 1 and 1.0 mean the same in them."""
+        read = dict.fromkeys(self.flags, True)
+        for name, column in self.columns.items():
+            read[column] = read.get(column, True) and name in _NUMBERS
+        return read
+
+
+def _listed(column: Column) -> list[Any]:
+    return column if isinstance(column, list) else column.to_pylist()
 
 
 NO_EVENTS = EventLayout(columns={}, flags={}, names={}, clock=Clock())
@@ -174,10 +194,8 @@ def parse_event(fields: Fields, layout: EventLayout) -> Event:
 def parse_events(batch: Batch, layout: EventLayout) -> Parsed:
     """`parse_event` for a whole batch: a table of `EVENTS_SCHEMA` and what is rejected."""
     columns, rows = layout.columns, batch.rows
-    kinds = [rows.column(column) for column in layout.kind_columns()]
     rules = {
         "request_id": lambda value: id_value(value, Rejected.BAD_REQUEST_ID),
-        "timestamp": layout.clock.seconds,
         "query": query_value,
         "item_id": lambda value: id_value(value, Rejected.BAD_ITEM_ID),
         "position": position_value,
@@ -186,7 +204,8 @@ def parse_events(batch: Batch, layout: EventLayout) -> Parsed:
     values = {
         name: each(rule, rows.column(columns[name])) for name, rule in rules.items()
     }
-    values["kind"] = each(lambda row: layout.kind(*row), zip(*kinds, strict=True))
+    values["timestamp"] = layout.clock.each(rows.column(columns["timestamp"]))
+    values["kind"] = layout.kinds([rows.column(name) for name in layout.kind_columns()])
     from_elsewhere = pl.col("kind").is_in(
         [KINDS.index(kind) for kind in _FROM_ELSEWHERE]
     )

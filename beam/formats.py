@@ -1,6 +1,5 @@
-"""JSONL, CSV, TSV and Parquet as batches of rows, each row with its line."""
+"""CSV, TSV and Parquet as batches of rows, each row with its line."""
 
-import codecs
 import csv
 import io
 import itertools
@@ -8,87 +7,16 @@ import json
 from collections.abc import Iterator
 from typing import Any, BinaryIO, NamedTuple
 
-import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from beam.accounting import Rejected, RejectedRow
-from beam.batches import Batch, Fields, Section, Unreadable
+from beam.accounting import Rejected
+from beam.batches import Batch, Column, Fields, Section, Unreadable
 from tfrs_mmse.cli import CommandError
 
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
-_BLOCK = 8 << 20  # bytes of lines, or about as many of rows, in a batch
+_BLOCK = 8 << 20  # about as many bytes of rows in a batch
 _MAX_CSV_FIELD = 16 << 20  # a longer one is a quote that nobody closed
-
-
-class _JsonRows(NamedTuple):
-    objects: list[dict[str, Any]]
-    lines: list[bytes]
-
-    def column(self, name: str) -> list[Any]:
-        return [row.get(name) for row in self.objects]
-
-    def fields(self, index: int) -> Fields:
-        # orjson is quick, and rounds whole numbers of more than 64 bits.
-        return json_fields(self.lines[index])
-
-    def text(self, index: int) -> str:
-        return _json_text(self.lines[index])
-
-
-def read_jsonl(file: BinaryIO, section: Section, batch_rows: int) -> Iterator[Batch]:
-    number = 1
-    for index in itertools.count():
-        if not (lines := file.readlines(min(_BLOCK, batch_rows * 256))):
-            return
-        if index == 0:
-            lines[0] = lines[0].removeprefix(codecs.BOM_UTF8)
-        if index % section.num_sections == section.number:
-            yield _json_batch(lines, number)
-        number += len(lines)
-
-
-def _json_batch(lines: list[bytes], first: int) -> Batch:
-    numbers, objects, kept = [], [], []
-    unreadable = []
-    for number, line in enumerate(lines, first):
-        try:
-            value = orjson.loads(line)
-            if type(value) is not dict:
-                raise RejectedRow(Rejected.NOT_AN_OBJECT)
-        except (ValueError, RejectedRow):
-            if line.isspace():
-                continue
-            try:
-                value = json_fields(line)
-            except RejectedRow as e:
-                unreadable.append(Unreadable(number, e.reason, _json_text(line)))
-                continue
-        numbers.append(number)
-        objects.append(value)
-        kept.append(line)
-    return Batch(numbers, _JsonRows(objects, kept), unreadable)
-
-
-def json_fields(line: bytes) -> dict[str, Any]:
-    """The object that a line holds, its numbers exactly as they were written.
-
-    Raises:
-        RejectedRow: it is not UTF-8, not JSON, or no object.
-    """
-    try:
-        values = json.loads(line.decode("utf-8"))
-    except UnicodeDecodeError:
-        raise RejectedRow(Rejected.NOT_UTF8) from None
-    except (ValueError, RecursionError):
-        raise RejectedRow(Rejected.NOT_JSON) from None
-    if not isinstance(values, dict):
-        raise RejectedRow(Rejected.NOT_AN_OBJECT)
-    return values
-
-
-def _json_text(line: bytes) -> str:
-    return line.rstrip(b"\r\n").decode("utf-8", errors="backslashreplace")
 
 
 class _CsvRows(NamedTuple):
@@ -96,7 +24,7 @@ class _CsvRows(NamedTuple):
     values: list[list[str]]
     texts: list[str]
 
-    def column(self, name: str) -> list[Any]:
+    def column(self, name: str) -> Column:
         index = self.header.get(name)
         if index is None:
             return [None] * len(self.values)
@@ -201,11 +129,12 @@ def _csv_text(text: str) -> str:
 class _ParquetRows(NamedTuple):
     batch: pa.RecordBatch
 
-    def column(self, name: str) -> list[Any]:
+    def column(self, name: str) -> Column:
         index = self.batch.schema.get_field_index(name)
         if index < 0:
             return [None] * self.batch.num_rows
-        return _values(self.batch.column(index))
+        column = self.batch.column(index)
+        return column if _is_simple(column) else _values(column)
 
     def fields(self, index: int) -> Fields:
         row = self.batch.slice(index, 1)
@@ -215,6 +144,18 @@ class _ParquetRows(NamedTuple):
 
     def text(self, index: int) -> str:
         return json.dumps(self.fields(index), default=_shown, ensure_ascii=False)
+
+
+def _is_simple(column: pa.Array) -> bool:
+    """Whether it holds values that are the same in Arrow and in Python."""
+    is_of = pa.types
+    if is_of.is_string(column.type) or is_of.is_large_string(column.type):
+        try:
+            column.validate(full=True)
+        except pa.ArrowInvalid:  # not UTF-8
+            return False
+        return True
+    return is_of.is_integer(column.type) or is_of.is_float64(column.type)
 
 
 def _values(column: pa.Array) -> list[Any]:

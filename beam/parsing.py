@@ -7,6 +7,7 @@ import polars as pl
 
 from beam.accounting import Rejected, RejectedRow
 from beam.batches import Batch, Fields
+from beam.values import Results
 
 LINE = "line"
 
@@ -25,7 +26,7 @@ class Parsed(NamedTuple):
 
 def parse_batch(
     batch: Batch,
-    values: Mapping[str, Sequence[Any]],
+    values: Mapping[str, Results],
     schema: Mapping[str, type[pl.DataType]],
     is_good: pl.Expr,
     rule: Callable[[Fields], Sequence[Any]],

@@ -70,6 +70,7 @@ def build(
     log = pipeline | "ReadEvents" >> ReadLog(
         EVENTS,
         logs.event_files,
+        columns=logs.events.read_columns(),
         parse=functools.partial(parse_events, layout=logs.events),
         route=functools.partial(
             route_events, level_of=levels(config), num_buckets=num_shards

@@ -54,6 +54,7 @@ class ReadLog(beam.PTransform):
         tags: Sequence[str],
         output: str,
         redact: bool,
+        columns: Mapping[str, bool] | None = None,
     ) -> None:
         """Args:
         source: `events` or `items`, the namespace of the counters.
@@ -63,13 +64,14 @@ class ReadLog(beam.PTransform):
         tags: The outputs that `route` may name.
         output: The directory for the rejected rows, `rejected-SOURCE-*.jsonl`; no rows, no file.
         redact: Leaves the rows themselves out of these: only their places and reasons.
+        columns: All that `parse` takes of a row, as `sources.read_batches` wants to know it.
         """
         super().__init__()
         self._sections = sections(files)
         numbers = {path: number for number, path in enumerate(files)}
         self._tags = tags
         letters = DeadLetters(source, output, len(self._sections), redact)
-        self._fn = _ReadFn(source, numbers, parse, route, letters)
+        self._fn = _ReadFn(source, numbers, columns, parse, route, letters)
 
     @no_annotations
     def expand(self, root: beam.Pipeline) -> Any:
@@ -114,19 +116,21 @@ class _ReadFn(beam.DoFn):
         self,
         source: str,
         numbers: Mapping[str, int],
+        columns: Mapping[str, bool] | None,
         parse: Callable[[Batch], Parsed],
         route: Callable[[pl.DataFrame, int], Iterator[Any]],
         letters: DeadLetters,
     ) -> None:
         super().__init__()
-        self._source, self._numbers, self._parse = source, numbers, parse
+        self._source, self._numbers = source, numbers
+        self._columns, self._parse = columns, parse
         self._route, self._letters = route, letters
 
     def process(self, element: tuple[int, Section]) -> Iterator[Any]:
         number, section = element
         rejected: list[tuple[int, Rejected, str]] = []
         tables: list[pl.DataFrame] = []
-        for batch in read_batches(section):
+        for batch in read_batches(section, columns=self._columns):
             parsed = self._parse(batch)
             bad: list[tuple[int, Rejected, str]] = [*batch.unreadable]
             bad += [

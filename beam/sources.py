@@ -6,7 +6,7 @@ import gzip
 import io
 import itertools
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import BinaryIO
 
 import pyarrow as pa
@@ -14,7 +14,8 @@ from apache_beam.io.filesystem import BeamIOError, CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
 from beam.batches import Batch, Fields, Section, Unreadable
-from beam.formats import read_csv, read_jsonl, read_parquet
+from beam.formats import read_csv, read_parquet
+from beam.jsonl import read_jsonl
 from tfrs_mmse.cli import CommandError
 
 _FORMATS = {
@@ -81,20 +82,31 @@ def read_head(files: Sequence[str], *, source: str) -> tuple[str, list[Fields]]:
     raise CommandError(f"expected {source}, but {shown} holds no rows")
 
 
-def read_batches(section: Section, *, batch_rows: int = _BATCH_ROWS) -> Iterator[Batch]:
+def read_batches(
+    section: Section,
+    *,
+    batch_rows: int = _BATCH_ROWS,
+    columns: Mapping[str, bool] | None = None,
+) -> Iterator[Batch]:
     """Reads a section of a file, by the format that its name ends in, as a stream.
 
     Args:
         section: What to read.
         batch_rows: Rows of a batch at most.
+        columns: All columns that will be asked for, and whether 1 and 1.0 mean the same in them; helps with JSON.
 
     Raises:
         CommandError: the file cannot be opened, or is broken: a truncated gzip, no Parquet, an endless CSV field.
     """
     path = section.path
-    readers = {"jsonl": read_jsonl, "csv": read_csv, "parquet": read_parquet}
     with _named_failures(path), _open(path) as file:
-        yield from readers[_format(path)](file, section, batch_rows)
+        match _format(path):
+            case "jsonl":
+                yield from read_jsonl(file, section, batch_rows, columns or {})
+            case "csv":
+                yield from read_csv(file, section, batch_rows)
+            case "parquet":
+                yield from read_parquet(file, section, batch_rows)
 
 
 def _format(path: str) -> str:

@@ -4,10 +4,14 @@ import datetime
 import math
 import unicodedata
 import zoneinfo
-from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple, TypeAlias
+
+import polars as pl
+import pyarrow as pa
 
 from beam.accounting import Rejected, RejectedRow
+from beam.batches import Column
 from tfrs_mmse import schema
 
 _MAX_SECONDS = (
@@ -16,16 +20,29 @@ _MAX_SECONDS = (
 _MAX_POSITION = 2**31
 _MAX_EXACT = 2.0**63
 _MAX_FLOAT32 = 3.4e38
+_NUMBERS = (pa.int64(), pa.float64())
 _UNITS = {"s": 1, "ms": 1e3, "us": 1e6, "ns": 1e9}
 _YES = frozenset(("1", "true", "t", "yes", "y"))
 _NO = frozenset(("0", "false", "f", "no", "n", ""))
 
 
-def each(rule: Callable[[Any], Any], values: Iterable[Any]) -> list[Any]:
+Results: TypeAlias = Sequence[Any] | pl.Series
+
+
+def each(rule: Callable[[Any], Any], values: Column | Iterable[Any]) -> Results:
     """What a rule makes of each value, None where it rejects it or where the value may not be what was written.
 
     Equal values of one type are looked at once.
     """
+    if not isinstance(values, pa.Array):
+        return _each(rule, values)
+    distinct = values.dictionary_encode()
+    results = _each(rule, [*distinct.dictionary.to_pylist(), None])
+    index = pl.Series(distinct.indices.fill_null(len(results) - 1))
+    return pl.Series(results).gather(index)
+
+
+def _each(rule: Callable[[Any], Any], values: Iterable[Any]) -> list[Any]:
     known: dict[Any, Any] = {}
     results = []
     for value in values:
@@ -210,6 +227,17 @@ class Clock(NamedTuple):
             case datetime.datetime():
                 return self._of_moment(value)
         raise RejectedRow(Rejected.BAD_TIMESTAMP)
+
+    def each(self, values: Column) -> Results:
+        """`seconds` of each value, None where it has none."""
+        if not isinstance(values, pa.Array) or values.type not in _NUMBERS:
+            return each(self.seconds, values)
+        seconds = pl.Series("seconds", values).cast(pl.Float64) / _UNITS[self.unit]
+        return seconds.to_frame().select(
+            pl.when((pl.col("seconds") >= 0) & (pl.col("seconds") < _MAX_SECONDS)).then(
+                "seconds"
+            )
+        )[:, 0]
 
     def _of_string(self, value: str) -> float:
         try:

@@ -6,6 +6,7 @@ therefore a piece of bytes, the same in every request that shows it; and what al
 the pieces of all slots. So no Python object is made for a slot, let alone for a token.
 """
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -51,13 +52,20 @@ def floats(numbers: pl.Series) -> pl.Series:
 
 def strings(texts: pl.Series) -> pl.Series:
     """The bytes of each row's string or list of strings: a Binary column."""
-    rows = texts.to_list()
-    if not isinstance(texts.dtype, pl.List):
-        rows = [[text] for text in rows]
-    pieces = [
-        b"".join(_field(_FIELD_1, text.encode("utf-8")) for text in row) for row in rows
-    ]
-    return pl.Series(texts.name, pieces, pl.Binary)
+    if isinstance(texts.dtype, pl.List):
+        pieces = [b"".join(map(_string, row)) for row in texts.to_list()]
+        return pl.Series(texts.name, pieces, pl.Binary)
+    sizes = texts.str.len_bytes()
+    if (sizes >= len(_SHORT)).any():
+        return pl.Series(texts.name, map(_string, texts.to_list()), pl.Binary)
+    # A size of one byte is a character, so that the pieces are strings themselves.
+    heads = pl.Series([(_FIELD_1 + size).decode() for size in _SHORT])
+    joined = pl.select(pl.concat_str(heads.gather(sizes), texts))[:, 0]
+    return joined.cast(pl.Binary).alias(texts.name)
+
+
+def _string(text: str) -> bytes:
+    return _field(_FIELD_1, text.encode("utf-8"))
 
 
 def _pieces(name: str, data: np.ndarray, ends: np.ndarray) -> pl.Series:
@@ -100,13 +108,15 @@ def ints_feature(pieces: bytes) -> bytes:
 def example(features: Mapping[str, bytes]) -> bytes:
     """An `Example`: name -> `Feature`, in the order of the names."""
     entries = [
-        _field(
-            _FIELD_1,
-            _field(_FIELD_1, name.encode("utf-8")) + _field(_FIELD_2, features[name]),
-        )
+        _field(_FIELD_1, _key(name) + _field(_FIELD_2, features[name]))
         for name in sorted(features)
     ]
     return _field(_FIELD_1, b"".join(entries))
+
+
+@functools.cache
+def _key(name: str) -> bytes:
+    return _string(name)
 
 
 def _packed(pieces: bytes) -> bytes:

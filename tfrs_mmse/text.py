@@ -93,14 +93,14 @@ def characters(folded: tf.Tensor, *, max_words: int) -> tf.RaggedTensor:
     """
     spaced = tf.strings.regex_replace(folded, _NOT_WORD, " ")
     runs = tf.strings.split(spaced)[:, :max_words]
-    bounded = tf.ragged.map_flat_values(
-        lambda run: tf.strings.join(
-            ["_", tf.strings.substr(run, 0, max_words, unit="UTF8_CHAR"), "_"]
-        ),
-        runs,
+    # Texts have most of their words in common, and splitting into letters is slow: each word is split once.
+    distinct, index = tf.unique(runs.flat_values)
+    bounded = tf.strings.join(
+        ["_", tf.strings.substr(distinct, 0, max_words, unit="UTF8_CHAR"), "_"]
     )
     letters = tf.strings.unicode_split(bounded, "UTF-8")
-    return tf.strings.ngrams(letters, 3, separator="").merge_dims(1, 2)
+    trigrams = tf.gather(tf.strings.ngrams(letters, 3, separator=""), index)
+    return runs.with_flat_values(trigrams).merge_dims(1, 2)
 
 
 def text_grains(folded: tf.Tensor, *, max_words: int) -> dict[str, tf.RaggedTensor]:

@@ -48,6 +48,7 @@ def read(
     log = pipeline | ReadLog(
         "events",
         sizes,
+        columns={"n": False},
         parse=parse,
         route=route,
         tags=["rows"],

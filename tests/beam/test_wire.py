@@ -35,6 +35,15 @@ def test_runs_of_pieces_are_the_lists_together() -> None:
     assert read(1, 3) == [-1]
 
 
+@pytest.mark.parametrize("text", ["", "a", "é北", "x" * 127, "x" * 128, "é" * 64])
+def test_every_string_is_read_as_it_was(text: str) -> None:
+    alone, beside = wire.strings(pl.Series([text, "b"]))
+    listed, none = wire.strings(pl.Series([[text, "b"], []]))
+    feature = tf.train.Feature.FromString(wire.strings_feature(alone + beside))
+    assert list(feature.bytes_list.value) == [text.encode(), b"b"]
+    assert (listed, none) == (alone + beside, b"")
+
+
 def test_a_slice_of_a_column_has_its_own_rows() -> None:
     column = wire.strings(pl.Series(["a", "bc", "d", "e"]))
     assert Pieces(column[1:3]).run(0, 2) == b"\x0a\x02bc\x0a\x01d"

@@ -18,8 +18,8 @@ from beam.accounting import (
 )
 from beam.config import PreprocessConfig
 from beam.events import Event, levels
-from beam.formats import json_fields
 from beam.items import ItemLayout, parse_item
+from beam.jsonl import json_fields
 from tfrs_mmse.schema import Level
 
 # Number of the file in sorted order, line: an order of rows that no runner can change.
