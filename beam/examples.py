@@ -2,14 +2,16 @@
 
 from collections.abc import Iterator
 
+import numpy as np
 import polars as pl
 
 from beam import wire
 from beam.featurize import ids_column, lengths_column
 from beam.items import text_column
-from beam.wire import Pieces
 from tfrs_mmse import schema
 from tfrs_mmse.schema import GrainKind, Level
+
+_BATCH = 1024  # records that are put together at a time
 
 
 def slot_schema(
@@ -75,22 +77,22 @@ def encode_items(
         pieces: Their `slot_pieces`.
         spec: The feature spec.
     """
-    slots = _Slots(
-        pieces.with_columns(level=pl.lit(int(Level.RANDOM)), position=pl.lit(-1)), spec
-    )
     fields = [pl.col(column) for column in map(text_column, spec.text_fields)]
     filled = pl.concat_list([pl.when(field != "").then(field) for field in fields])
-    texts = items.select(filled.list.drop_nulls().list.join("\n"))[:, 0]
-    columns = {
-        schema.TITLE: Pieces(wire.strings(items[text_column(spec.text_fields[0])])),
-        schema.TEXT: Pieces(wire.strings(texts)),
-    }
-    for n in range(items.height):
+    slots = pieces.with_columns(
+        items[text_column(spec.text_fields[0])].alias(schema.TITLE),
+        items.select(filled.list.drop_nulls().list.join("\n"))[:, 0].alias(schema.TEXT),
+        level=pl.lit(int(Level.RANDOM)),
+        position=pl.lit(-1),
+    )
+    for start in range(0, items.height, _BATCH):
+        batch = slots[start : start + _BATCH]
+        each = np.arange(1, batch.height + 1)
         own = {
-            name: wire.strings_feature(column.run(n, n + 1))
-            for name, column in columns.items()
+            name: wire.strings_feature(wire.runs(wire.strings(batch[name]), each))
+            for name in (schema.TITLE, schema.TEXT)
         }
-        yield wire.example(slots.features(n, n + 1) | own)
+        yield from wire.examples(_slot_features(batch, each, spec) | own).to_pylist()
 
 
 def encode_requests(
@@ -103,47 +105,49 @@ def encode_requests(
         slots: The slots of all requests in the same order: `level`, `position` and the `slot_pieces` of their items.
         spec: The feature spec.
     """
-    query = Pieces(wire.strings(requests["query"]))
-    positives = Pieces(requests[schema.QUERY_POSITIVES])
     names = [schema.query_feature(grain.name) for grain in spec.text_grains]
-    ids = {name: Pieces(requests[name]) for name in names}
-    of_slots = _Slots(slots, spec)
-    begin = 0
-    for n, num_slots in enumerate(requests["num_slots"].to_list()):
+    ends = np.append(0, requests["num_slots"].cast(pl.Int64).cum_sum())
+    for start in range(0, requests.height, _BATCH):
+        batch = requests[start : start + _BATCH]
+        each = np.arange(1, batch.height + 1)
+        first, *of_batch = ends[start : start + batch.height + 1].tolist()
         own = {
-            schema.QUERY: wire.strings_feature(query.run(n, n + 1)),
-            schema.QUERY_POSITIVES: wire.strings_feature(positives.run(n, n + 1)),
+            schema.QUERY: wire.strings(batch["query"]),
+            schema.QUERY_POSITIVES: batch[schema.QUERY_POSITIVES],
         }
-        for name, column in ids.items():
-            own[name] = wire.ints_feature(column.run(n, n + 1))
-        yield wire.example(of_slots.features(begin, begin + num_slots) | own)
-        begin += num_slots
-
-
-class _Slots:
-    """The features of any run of slots."""
-
-    def __init__(self, slots: pl.DataFrame, spec: schema.FeatureSpec) -> None:
-        """Args:
-        slots: `level`, `position` and the columns of `slot_schema`.
-        spec: The feature spec.
-        """
-        self._item_id = Pieces(wire.strings(slots["item_id"]))
-        self._log_probability = Pieces(wire.floats(slots["log_probability"]))
-        self._ints = {
-            schema.LEVEL: Pieces(wire.varints(slots["level"])),
-            schema.POSITION: Pieces(wire.varints(slots["position"])),
-            **{name: Pieces(slots[name]) for name in _id_features(spec)},
-        }
-
-    def features(self, begin: int, end: int) -> dict[str, bytes]:
-        """Those that slots `begin` to `end` make together, as `wire` encodes them."""
         features = {
-            schema.ITEM_ID: wire.strings_feature(self._item_id.run(begin, end)),
-            schema.LOG_PROBABILITY: wire.floats_feature(
-                self._log_probability.run(begin, end)
-            ),
+            name: wire.strings_feature(wire.runs(column, each))
+            for name, column in own.items()
         }
-        for name, column in self._ints.items():
-            features[name] = wire.ints_feature(column.run(begin, end))
-        return features
+        for name in names:
+            features[name] = wire.ints_feature(wire.runs(batch[name], each))
+        its_slots = slots[first : of_batch[-1]]
+        features |= _slot_features(its_slots, np.array(of_batch) - first, spec)
+        yield from wire.examples(features).to_pylist()
+
+
+def _slot_features(
+    slots: pl.DataFrame, ends: np.ndarray, spec: schema.FeatureSpec
+) -> dict[str, wire.Messages]:
+    """The features that slots make together.
+
+    Args:
+        slots: `level`, `position` and the columns of `slot_schema`.
+        ends: Where the slots of each record end.
+        spec: The feature spec.
+    """
+    ints = {
+        schema.LEVEL: wire.varints(slots["level"]),
+        schema.POSITION: wire.varints(slots["position"]),
+        **{name: slots[name] for name in _id_features(spec)},
+    }
+    item_id = wire.runs(wire.strings(slots["item_id"]), ends)
+    log_probability = wire.runs(wire.floats(slots["log_probability"]), ends)
+    return {
+        schema.ITEM_ID: wire.strings_feature(item_id),
+        schema.LOG_PROBABILITY: wire.floats_feature(log_probability),
+        **{
+            name: wire.ints_feature(wire.runs(pieces, ends))
+            for name, pieces in ints.items()
+        },
+    }
