@@ -15,7 +15,7 @@ import pyarrow.json
 from beam.accounting import Rejected, RejectedRow
 from beam.batches import Batch, Column, Fields, Section, Unreadable
 
-_BLOCK = 8 << 20  # bytes of lines in a batch
+_BLOCK = 2 << 20  # bytes of lines in a batch: they stay in the cache of a core
 _FIRST_BLOCK = (
     1 << 18
 )  # in the first one of a section, which only shows what is to be expected

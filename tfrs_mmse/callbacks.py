@@ -12,7 +12,7 @@ from tfrs_mmse.cli import CommandError
 from tfrs_mmse.config import SOFTMAX_LOSSES, TrainConfig
 
 # Metrics of the model that are logged; TFRS adds its own sums, which are of the last batch only.
-_LOGGED = ("retrieval_loss", "hardest_loss", "ranking_loss", "temperature")
+_LOGGED = ("retrieval_loss", "ranking_loss")
 
 
 class MetricsLog:
@@ -144,7 +144,7 @@ def likely_cause(config: TrainConfig) -> str:
         f"learning_rate {config.learning_rate:g} is too high": config.learning_rate
         / usual.learning_rate
     }
-    if config.retrieval_loss in SOFTMAX_LOSSES and not config.adaptive_temperature:
+    if config.retrieval_loss in SOFTMAX_LOSSES:
         excess[f"temperature {config.temperature:g} is too low"] = (
             usual.temperature / config.temperature
         )

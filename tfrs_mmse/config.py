@@ -9,10 +9,10 @@ from tfrs_mmse import schema
 from tfrs_mmse.cli import CommandError
 
 # The values that a field of text can take.
-SOFTMAX_LOSSES = ("softmax", "multi_positive_softmax", "mixed_softmax")
+SOFTMAX_LOSSES = ("softmax", "mixed_softmax")
 CHOICES = {
     "fusion": ("post", "early"),
-    "retrieval_loss": (*SOFTMAX_LOSSES, "hinge", "three_part_hinge"),
+    "retrieval_loss": (*SOFTMAX_LOSSES, "hinge"),
     "ranking_loss": ("logistic", "hinge", "listwise"),
 }
 ATTRIBUTES = "attributes"  # in `grains`: all attribute grains
@@ -33,18 +33,11 @@ _NOT_NEGATIVE = (
     "margin",
     "synthetic_queries",
     "uniform_negatives",
-    "hardest_negatives",
     "ranking_weight",
     "ranking_margin",
     "unclicked_position_exponent",
 )
-_SHARES = (
-    "ordered_share",
-    "mixing",
-    "hardest_weight",
-    "hardest_warmup",
-    "ranking_warmup",
-)
+_SHARES = ("ordered_share", "mixing", "ranking_warmup")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -66,9 +59,8 @@ class TrainConfig:
         unclicked: Whether items that were shown and not clicked take part; if not, they are left out of the batches
             altogether. The log-Q correction is approximate then: items' shares are counted with them.
         ordered_level: Whether an order is a level above a click; if not, it counts as a click everywhere.
-        retrieval_loss: `softmax`, `multi_positive_softmax`, `mixed_softmax`, `hinge` or `three_part_hinge`.
+        retrieval_loss: `softmax`, `mixed_softmax` or `hinge`.
         temperature: Of the softmax retrieval losses; smaller is sharper.
-        adaptive_temperature: Whether a softmax loss takes its temperature from the batch, instead of `temperature`.
         margin: Of the retrieval loss `hinge`, in units of the score.
         mixed_negatives: Of the retrieval loss `mixed_softmax`: mixed negatives of each positive.
         mixing: Of the retrieval loss `mixed_softmax`: the positive's share in a mixed negative is uniform up to this.
@@ -81,11 +73,6 @@ class TrainConfig:
             them.
         uniform_negatives: Items drawn uniformly from the catalogue for each step, as negatives of every query; at
             least `synthetic_queries` are drawn.
-        hardest_negatives: How many of its negatives, the hardest, a query meets in the part of the retrieval loss that
-            `hardest_weight` weighs; 0 for no such part.
-        hardest_weight: Share of the hardest negatives' part in the retrieval loss at the end of training, from 0 to 1;
-            the rest is the loss over all negatives.
-        hardest_warmup: Share of training during which `hardest_weight` rises linearly from 0.
         log_q: Whether the retrieval loss corrects for how often each negative is drawn.
         mask_positives: Whether items that the query is known to have clicked or ordered elsewhere are no negatives.
         ranking_loss: `logistic`, `hinge` or `listwise`.
@@ -113,7 +100,6 @@ class TrainConfig:
     ordered_level: bool = True
     retrieval_loss: str = "softmax"
     temperature: float = 0.05
-    adaptive_temperature: bool = False
     margin: float = 0.1
     mixed_negatives: int = 8
     mixing: float = 0.5
@@ -121,9 +107,6 @@ class TrainConfig:
     use_log: bool = True
     synthetic_queries: int = 512
     uniform_negatives: int = 1024
-    hardest_negatives: int = 0
-    hardest_weight: float = 1.0
-    hardest_warmup: float = 0.0
     log_q: bool = True
     mask_positives: bool = True
     ranking_loss: str = "logistic"
@@ -159,11 +142,6 @@ class TrainConfig:
         for name, choices in CHOICES.items():
             wanted = f"one of {', '.join(choices)}"
             self._require(name, getattr(self, name) in choices, wanted)
-        if self.adaptive_temperature and self.retrieval_loss not in SOFTMAX_LOSSES:
-            raise CommandError(
-                f"config field adaptive_temperature needs a retrieval_loss with a temperature, one of "
-                f"{', '.join(SOFTMAX_LOSSES)}, got {self.retrieval_loss!r}"
-            )
         self._named_grains()
 
     @property

@@ -12,8 +12,6 @@ from tfrs_mmse.negatives import mixed_negatives
 
 # The exponential of it is exactly 0, and a difference of two of it is still finite.
 _MASKED = tf.float32.min / 2
-# Thresholds of `three_part_hinge_loss`.
-POSITIVE_ABOVE, UNCLICKED_BELOW, NEGATIVE_BELOW = 0.9, 0.55, 0.2
 
 
 class Comparison(NamedTuple):
@@ -24,8 +22,6 @@ class Comparison(NamedTuple):
         row: [P] query that each positive belongs to.
         candidate: [B, C] scores of the queries against the candidates.
         is_negative: [B, C] bool; False where the candidate must not count against the query.
-        is_unclicked: [B, C] bool; True where the query's own page showed the candidate without a click. Never a
-            negative as well.
         log_inclusion_probability: [C] log of the probability that each item is a candidate; 0 for no correction.
     """
 
@@ -33,13 +29,10 @@ class Comparison(NamedTuple):
     row: tf.Tensor
     candidate: tf.Tensor
     is_negative: tf.Tensor
-    is_unclicked: tf.Tensor
     log_inclusion_probability: tf.Tensor
 
 
-def sampled_softmax_loss(
-    compared: Comparison, *, temperature: float | tf.Tensor
-) -> tf.Tensor:
+def sampled_softmax_loss(compared: Comparison, *, temperature: float) -> tf.Tensor:
     r"""Softmax cross entropy of each positive against the whole catalogue, estimated from sampled negatives.
 
     For a positive p of query r, with P_j the probability that item j is among the distinct candidates:
@@ -64,41 +57,8 @@ def sampled_softmax_loss(
     return tf.nn.softplus(log_sum - compared.positive / temperature)
 
 
-def multi_positive_softmax_loss(
-    compared: Comparison, *, temperature: float | tf.Tensor
-) -> tf.Tensor:
-    r"""Softmax cross entropy of a query's positives together: their sum stands inside the logarithm.
-
-        loss_r = -log( sum_p exp(s_p / t) / (sum_p exp(s_p / t) + sum_j exp(s_rj / t) / P_j) )
-
-    The multiple-instance form (MIL-NCE, Miech et al., CVPR 2020); Taobao's MOPPR (arXiv 2210.04170) has several
-    positives in one softmax too, by a formula that is not available to us. One positive above all negatives satisfies
-    it, so what is hardest to fetch gets little gradient: for logs in which many clicks are mistakes or duplicates.
-
-    Args:
-        compared: Scores of positives and negatives, corrected as in `sampled_softmax_loss`.
-        temperature: Positive; smaller is sharper.
-
-    Returns:
-        [P]: each positive has its query's loss, in nats, so that the caller's weighted mean weighs a query by all of
-        its positives; 0 where a query has no negative.
-    """
-    num_queries = tf.shape(compared.candidate)[0]
-    scaled = compared.positive / temperature
-    highest = tf.math.unsorted_segment_max(
-        tf.stop_gradient(scaled), compared.row, num_queries
-    )
-    highest = tf.gather(highest, compared.row)
-    total = tf.math.unsorted_segment_sum(
-        tf.exp(scaled - highest), compared.row, num_queries
-    )
-    log_positive = tf.math.log(tf.gather(total, compared.row)) + highest
-    log_sum = tf.gather(_log_sum(compared, temperature), compared.row)
-    return tf.nn.softplus(log_sum - log_positive)
-
-
 def mixed_softmax_loss(
-    compared: Comparison, *, temperature: float | tf.Tensor, mixing: tf.Tensor
+    compared: Comparison, *, temperature: float, mixing: tf.Tensor
 ) -> tf.Tensor:
     r"""`sampled_softmax_loss` with further negatives made of each positive and its query's hardest ones.
 
@@ -145,8 +105,8 @@ def hinge_loss(compared: Comparison, *, margin: float) -> tf.Tensor:
 
     The pairwise hinge of JD's DPSR (arXiv 2006.02282). The weights v make it an estimate of the mean over the whole
     catalogue (Hajek, 1971); with P = 1 it is the plain mean over the negatives that were drawn. Nearly all of a large
-    draw is far enough away to have no gradient: use it with `hardest_negatives`. A wrong label's gradient is bounded;
-    the margin needs tuning (arXiv 2006.11632).
+    draw is far enough away to have no gradient. A wrong label's gradient is bounded; the margin needs tuning
+    (arXiv 2006.11632).
 
     Args:
         compared: Scores of positives and negatives.
@@ -163,76 +123,14 @@ def hinge_loss(compared: Comparison, *, margin: float) -> tf.Tensor:
     return _mean(violation, tf.gather(_weight(compared), compared.row))
 
 
-def three_part_hinge_loss(compared: Comparison) -> tf.Tensor:
-    r"""Thresholds of the score itself, squared: positives above 0.9, unclicked items below 0.55, others below 0.2.
-
-        loss_p = max(0, 0.9 - s_p)^2 + mean over unclicked u of max(0, s_ru - 0.55)^2
-                                     + mean over negatives j of max(0, s_rj - 0.2)^2, weighted by 1 / P_j
-
-    The loss of Amazon's semantic product search (arXiv 1907.00937), whose parts are purchased, impressed but not
-    purchased, and random items. Deviations, which are ours: a click is a positive as well as an order (their weights
-    differ), only unclicked items are the middle part, and each part is a mean, so that thousands of negatives do not
-    outweigh one positive. Scores must lie in [-1, 1], as our towers' do.
-
-    For logs with many unclicked items and a use of the score's absolute value, such as cutting off a result list.
-
-    Args:
-        compared: Scores of positives, unclicked items and negatives.
-
-    Returns:
-        [P] losses.
-    """
-    unclicked = _mean(
-        tf.square(tf.nn.relu(compared.candidate - UNCLICKED_BELOW)),
-        tf.cast(compared.is_unclicked, tf.float32),
-    )
-    negative = _mean(
-        tf.square(tf.nn.relu(compared.candidate - NEGATIVE_BELOW)), _weight(compared)
-    )
-    positive = tf.square(tf.nn.relu(POSITIVE_ABOVE - compared.positive))
-    return positive + tf.gather(unclicked + negative, compared.row)
-
-
-def adaptive_temperature(compared: Comparison) -> tf.Tensor:
-    r"""A temperature from the spread of the negatives' scores, with no value to fix or to train.
-
-        t = sigma / sqrt(2 log N)
-
-    sigma is the standard deviation of a query's negatives, N their number, both estimated for the catalogue by counting
-    each negative 1 / P_j and averaged over the batch. Why so: among N normal scores the largest lies sqrt(2 log N)
-    standard deviations above the mean, and this t is where a softmax over them turns from "all take part" to "the
-    hardest few are all" (the freezing temperature of the random energy model, Derrida, 1981). As training spreads the
-    scores, t grows with them, and the loss stays about as sharp.
-
-    JD's adaptive hyper-parameters (EMNLP 2023 Industry, paper 72) derive the temperature from the batch's similarities
-    too; their formula is not available to us, and this one is our reading. No gradient passes through it.
-
-    Args:
-        compared: Scores of positives and negatives.
-
-    Returns:
-        Scalar, at least 0.001.
-    """
-    weight = _weight(compared)
-    total = tf.reduce_sum(weight, axis=1)
-    mean = _mean(compared.candidate, weight)
-    variance = _mean(tf.square(compared.candidate - mean[:, None]), weight)
-    has_negatives = tf.cast(total > 0, tf.float32)
-    num_queries = tf.maximum(tf.reduce_sum(has_negatives), 1.0)
-    deviation = tf.sqrt(tf.reduce_sum(variance) / num_queries)
-    num_negatives = tf.maximum(tf.reduce_sum(total) / num_queries, 2.0)
-    temperature = deviation / tf.sqrt(2 * tf.math.log(num_negatives))
-    return tf.stop_gradient(tf.maximum(temperature, 1e-3))
-
-
-def _corrected(compared: Comparison, temperature: float | tf.Tensor) -> tf.Tensor:
+def _corrected(compared: Comparison, temperature: float) -> tf.Tensor:
     corrected = (
         compared.candidate / temperature - compared.log_inclusion_probability[None, :]
     )
     return tf.where(compared.is_negative, corrected, _MASKED)
 
 
-def _log_sum(compared: Comparison, temperature: float | tf.Tensor) -> tf.Tensor:
+def _log_sum(compared: Comparison, temperature: float) -> tf.Tensor:
     """[B] log of the estimated sum over the catalogue's negatives."""
     return tf.reduce_logsumexp(_corrected(compared, temperature), axis=1)
 

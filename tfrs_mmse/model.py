@@ -57,8 +57,6 @@ class TwoTowerModel(tfrs.Model):
         self._num_steps = num_steps
         self.retrieval_loss = tf.keras.metrics.Mean("retrieval_loss")
         self.ranking_loss = tf.keras.metrics.Mean("ranking_loss")
-        if config.hardest_negatives > 0:
-            self.hardest_loss = tf.keras.metrics.Mean("hardest_loss")
 
     def query_embedding(self, ids: Ids) -> tf.Tensor:
         """[B, D] float32 from the ids of B queries."""
@@ -69,29 +67,20 @@ class TwoTowerModel(tfrs.Model):
         return self.item_tower(ids)
 
     def compute_loss(self, inputs: Batch, training: bool = False) -> tf.Tensor:
-        """L = (1 - eta(t)) L_retrieval + eta(t) L_hardest + lambda(t) L_ranking."""
+        """L = L_retrieval + lambda(t) L_ranking."""
         config = self._config
         query = self.query_tower(inputs.requests.query_ids)
         candidate = self.item_tower(inputs.candidates.ids)
 
-        loss, hardest = self.retrieval(query, candidate, inputs)
+        loss = self.retrieval(query, candidate, inputs)
         self.retrieval_loss.update_state(loss)
-        if hardest is not None:
-            self.hardest_loss.update_state(hardest)
-            weight = self._risen(config.hardest_weight, config.hardest_warmup)
-            loss = (1 - weight) * loss + weight * hardest
         if config.ranking_weight > 0:
             ranking = self.ranking(query, candidate, inputs)
             self.ranking_loss.update_state(ranking)
-            weight = self._risen(config.ranking_weight, config.ranking_warmup)
-            loss += weight * ranking
+            loss += ranking * linear_rise(
+                config.ranking_weight,
+                share=config.ranking_warmup,
+                step=self.optimizer.iterations,
+                num_steps=self._num_steps or 0,
+            )
         return loss
-
-    def _risen(self, final: float, share: float) -> tf.Tensor:
-        """A weight at this step, so that training starts with the easy negatives."""
-        return linear_rise(
-            final,
-            share=share,
-            step=self.optimizer.iterations,
-            num_steps=self._num_steps or 0,
-        )

@@ -72,33 +72,6 @@ def log_inclusion_probability(
     return tf.math.log(-tf.math.expm1(-expected) + uniform * tf.exp(-expected))
 
 
-def is_hardest(
-    difficulty: tf.Tensor, is_negative: tf.Tensor, *, count: int
-) -> tf.Tensor:
-    r"""Of each query's negatives, the `count` most difficult.
-
-    For a softmax, `difficulty` is the negative's term of the corrected sum, s_rj / t - log P_j: the kept terms are then
-    the largest of the estimate, and an item that is rarely drawn stands for the many like it. Their sum is no unbiased
-    estimate any more, and no correction makes it one: whether an item is kept depends on the scores of all the others,
-    and the easy items have no chance at all. It is a lower bound, at least `count` / C of the estimated sum, and tight
-    once few terms dominate, as they do late in training. Beside the loss over all negatives (`hardest_weight` below 1)
-    it is an emphasis on top of an objective that keeps its correction.
-
-    Args:
-        difficulty: [B, C].
-        is_negative: [B, C] bool.
-        count: At least 1.
-
-    Returns:
-        [B, C] bool; all negatives of a query that has no more than `count`. Ties with the last one kept stay as well.
-    """
-    masked = tf.where(is_negative, difficulty, difficulty.dtype.min)
-    count = tf.minimum(count, tf.shape(difficulty)[1])
-    kept = tf.math.top_k(masked, count, sorted=False).values
-    least = tf.reduce_min(kept, axis=1, keepdims=True)
-    return is_negative & (masked >= least)
-
-
 def mixed_negatives(
     positive: tf.Tensor, hardest: tf.Tensor, mixing: tf.Tensor
 ) -> tf.Tensor:

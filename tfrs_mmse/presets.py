@@ -104,16 +104,8 @@ _WITHOUT: dict[str, dict[str, Any]] = {
 
 # What another loss, or another choice of what it sees, puts in the place of MMSE's.
 _WITH: dict[str, dict[str, Any]] = {
-    "multi_positive_softmax": {"retrieval_loss": "multi_positive_softmax"},
     "mixed_softmax": {"retrieval_loss": "mixed_softmax"},
     "hinge": {"retrieval_loss": "hinge"},
-    "three_part_hinge": {"retrieval_loss": "three_part_hinge"},
-    "adaptive_temperature": {"adaptive_temperature": True},
-    "hardest_negatives": {
-        "hardest_negatives": 64,
-        "hardest_weight": 0.5,
-        "hardest_warmup": 0.5,
-    },
     "ranking_hinge": {"ranking_loss": "hinge"},
     "ranking_listwise": {"ranking_loss": "listwise"},
     "unclicked_positions": {"unclicked_position_exponent": 1.0},

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
 
 import tensorflow as tf
 import tensorflow_recommenders as tfrs
@@ -12,25 +11,19 @@ from tfrs_mmse.batches import Batch
 from tfrs_mmse.config import SOFTMAX_LOSSES, TrainConfig
 from tfrs_mmse.losses import Comparison
 
-# From the comparison, the config and the temperature to [P] losses.
-RetrievalLoss = Callable[[Comparison, TrainConfig, float | tf.Tensor], tf.Tensor]
+# From the comparison and the config to [P] losses.
+RetrievalLoss = Callable[[Comparison, TrainConfig], tf.Tensor]
 # From [B, M] scores, levels and weights and the config to [B] losses.
 RankingLoss = Callable[[tf.Tensor, tf.Tensor, tf.Tensor, TrainConfig], tf.Tensor]
 
 RETRIEVAL_LOSSES: dict[str, RetrievalLoss] = {
-    "softmax": lambda compared, _, temperature: losses.sampled_softmax_loss(
-        compared, temperature=temperature
+    "softmax": lambda compared, config: losses.sampled_softmax_loss(
+        compared, temperature=config.temperature
     ),
-    "multi_positive_softmax": lambda compared, _, temperature: (
-        losses.multi_positive_softmax_loss(compared, temperature=temperature)
+    "mixed_softmax": lambda compared, config: losses.mixed_softmax_loss(
+        compared, temperature=config.temperature, mixing=_mixing(compared, config)
     ),
-    "mixed_softmax": lambda compared, config, temperature: losses.mixed_softmax_loss(
-        compared, temperature=temperature, mixing=_mixing(compared, config)
-    ),
-    "hinge": lambda compared, config, _: losses.hinge_loss(
-        compared, margin=config.margin
-    ),
-    "three_part_hinge": lambda compared, *_: losses.three_part_hinge_loss(compared),
+    "hinge": lambda compared, config: losses.hinge_loss(compared, margin=config.margin),
 }
 RANKING_LOSSES: dict[str, RankingLoss] = {
     "logistic": lambda score, level, weight, config: (
@@ -45,18 +38,6 @@ RANKING_LOSSES: dict[str, RankingLoss] = {
         score, level, weight=weight, temperature=config.ranking_temperature
     ),
 }
-
-
-class RetrievalLosses(NamedTuple):
-    """The retrieval loss over all negatives and over the hardest ones.
-
-    Attributes:
-        all: Scalar; 0 if the batch has no positive.
-        hardest: Scalar, or None if the config asks for no hardest negatives.
-    """
-
-    all: tf.Tensor
-    hardest: tf.Tensor | None
 
 
 class LevelRetrieval(tf.keras.layers.Layer, tfrs.tasks.Task):
@@ -79,81 +60,45 @@ class LevelRetrieval(tf.keras.layers.Layer, tfrs.tasks.Task):
         self._num_items = num_items
         self._ordered_weight = ordered_weight
         self._loss = RETRIEVAL_LOSSES[config.retrieval_loss]
-        if config.adaptive_temperature:
-            self.temperature = tf.keras.metrics.Mean("temperature")
 
     def call(
         self, query_embedding: tf.Tensor, candidate_embedding: tf.Tensor, batch: Batch
-    ) -> RetrievalLosses:
+    ) -> tf.Tensor:
         """The mean loss of the batch's positives, weighted by level.
 
         Args:
             query_embedding: [B, D].
             candidate_embedding: [C, D].
             batch: What the embeddings are of.
+
+        Returns:
+            Scalar; 0 if the batch has no positive.
         """
-        config, requests = self._config, batch.requests
+        requests = batch.requests
         score = tf.linalg.matmul(query_embedding, candidate_embedding, transpose_b=True)
         positive = tf.where(requests.level >= schema.Level.CLICKED)[:, 0]
         row = tf.cast(tf.gather(requests.request, positive), tf.int32)
         column = tf.gather(batch.slot, positive)
         own = negatives.is_own_item(requests.request, batch.slot, tf.shape(score))
-        unclicked = tf.where(requests.level == schema.Level.UNCLICKED)[:, 0]
         compared = Comparison(
             positive=tf.gather_nd(score, tf.stack([row, column], axis=1)),
             row=row,
             candidate=score,
             is_negative=~(own | self._is_known_positive(batch)),
-            is_unclicked=negatives.is_own_item(
-                tf.gather(requests.request, unclicked),
-                tf.gather(batch.slot, unclicked),
-                tf.shape(score),
-            ),
             log_inclusion_probability=self._log_inclusion_probability(batch),
         )
         is_ordered = tf.gather(requests.level, positive) == schema.Level.ORDERED
         weight = tf.where(is_ordered, self._ordered_weight, 1.0)
-        temperature = self._temperature(compared)
-
-        def mean_loss(compared: Comparison) -> tf.Tensor:
-            loss = self._loss(compared, config, temperature)
-            return tf.math.divide_no_nan(
-                tf.reduce_sum(weight * loss), tf.reduce_sum(weight)
-            )
-
-        if config.hardest_negatives == 0:
-            return RetrievalLosses(mean_loss(compared), None)
-        hardest = negatives.is_hardest(
-            self._difficulty(compared, temperature),
-            compared.is_negative,
-            count=config.hardest_negatives,
-        )
-        return RetrievalLosses(
-            mean_loss(compared), mean_loss(compared._replace(is_negative=hardest))
+        loss = self._loss(compared, self._config)
+        return tf.math.divide_no_nan(
+            tf.reduce_sum(weight * loss), tf.reduce_sum(weight)
         )
 
     def chance(self) -> float:
         """What the loss is, about, for a model that gives every item the same score."""
         if self._config.retrieval_loss in SOFTMAX_LOSSES:
             return math.log(self._num_items)
-        if self._config.retrieval_loss == "hinge":
-            return self._config.margin
-        return losses.POSITIVE_ABOVE**2
-
-    def _temperature(self, compared: Comparison) -> float | tf.Tensor:
-        if not self._config.adaptive_temperature:
-            return self._config.temperature
-        temperature = losses.adaptive_temperature(compared)
-        self.temperature.update_state(temperature)
-        return temperature
-
-    def _difficulty(
-        self, compared: Comparison, temperature: float | tf.Tensor
-    ) -> tf.Tensor:
-        """[B, C]: a negative's term in a softmax's sum; its score, where a hinge looks at each alone."""
-        if self._config.retrieval_loss in SOFTMAX_LOSSES:
-            return compared.candidate / temperature - compared.log_inclusion_probability
-        return compared.candidate
+        return self._config.margin
 
     def _is_known_positive(self, batch: Batch) -> tf.Tensor | bool:
         if not self._config.mask_positives:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from benchmarks import machine
 from benchmarks.quality import steps
 from benchmarks.quality.data_sets import DataSet
-from benchmarks.quality.descriptions import differences, with_later_fields
+from benchmarks.quality.descriptions import differences, with_todays_fields
 from benchmarks.quality.steps import StepFailed
 from tfrs_mmse import cli, schema
 from tfrs_mmse.train import resolve
@@ -232,7 +232,7 @@ def _found(data_set: DataSet) -> Iterator[Cell]:
 
 def _changes(wanted: Path, cell: Cell) -> list[str]:
     """What differs between the description in a folder and that of the cell today."""
-    before, after = with_later_fields(_read(wanted)), cell.description()
+    before, after = with_todays_fields(_read(wanted)), cell.description()
     for description in (before, after):
         description.update(description.pop("config"))
     return differences(before, after)

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchmarks.quality.cells import BM25
-from benchmarks.quality.descriptions import differences, with_later_fields
+from benchmarks.quality.descriptions import differences, with_todays_fields
 from tfrs_mmse import cli
 from tfrs_mmse.metrics import Figures
 from tfrs_mmse.presets import PRESETS
@@ -119,7 +119,7 @@ def read(path: Path) -> DataSetFigures:
         cell.setdefault(level, {})[metric] = values
     kept = [
         Kept(
-            **{**about, "description": with_later_fields(about["description"])},
+            **{**about, "description": with_todays_fields(about["description"])},
             figures=by_cell.get((about["system"], about["seed"]), {}),
         )
         for about in facts.pop("cells")

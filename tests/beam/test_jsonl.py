@@ -11,6 +11,7 @@ from beam.batches import Batch, Section
 from beam.config import PreprocessConfig
 from beam.events import event_layout, parse_events
 from beam.sources import read_batches
+from tests.beam.tables import listed
 
 COLUMNS = {"id": False, "n": True}
 GOOD = '{"id": "a", "n": 1}'
@@ -60,15 +61,14 @@ def rows(batches: list[Batch]) -> tuple[list[Any], list[Any]]:
         (line, batch.rows.fields(n), batch.rows.text(n), *values)
         for batch in batches
         for n, (line, *values) in enumerate(
-            zip(batch.lines, *(listed(batch, name) for name in COLUMNS), strict=True)
+            zip(
+                batch.lines,
+                *(listed(batch.rows.column(name)) for name in COLUMNS),
+                strict=True,
+            )
         )
     ]
     return good, [row for batch in batches for row in batch.unreadable]
-
-
-def listed(batch: Batch, name: str) -> list[Any]:
-    column = batch.rows.column(name)
-    return column if isinstance(column, list) else column.to_pylist()
 
 
 def test_a_block_of_the_same_types_is_read_in_columns(tmp_path: Path) -> None:
@@ -103,7 +103,7 @@ def test_an_integer_among_floats_stays_one_unless_that_is_the_same(
     path = tmp_path / "a.jsonl"
     path.write_text(f'{fill}\n{fill}\n{{"id": 5, "n": 5}}\n')
     *_, last = read_batches(Section(str(path)), batch_rows=2, columns=columns)
-    assert repr(listed(last, "n")) == shown
+    assert repr(listed(last.rows.column("n"))) == shown
 
 
 @pytest.mark.parametrize("moment", [1.7e9, 1_700_000_000, "2023-11-14T22:13:20Z"])

@@ -87,7 +87,8 @@ def test_a_large_file_is_read_in_sections_and_every_row_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reading, "_SECTION_BYTES", 1000)
-    monkeypatch.setattr("beam.formats._BLOCK", 100)
+    monkeypatch.setattr("beam.jsonl._BLOCK", 100)
+    monkeypatch.setattr("beam.jsonl._FIRST_BLOCK", 50)
     path = tmp_path / "a.jsonl"
     path.write_text("".join(f'{{"n": {n}}}\n' if n % 10 else "{\n" for n in range(500)))
     expected = [(0, n, n + 1) for n in range(500) if n % 10]

@@ -116,10 +116,6 @@ def test_broken_weights_are_seen_before_they_are_saved() -> None:
         ({"learning_rate": 5.0, "temperature": 0.01}, "learning_rate 5 is too high"),
         ({"learning_rate": 0.2, "temperature": 0.001}, "temperature 0.001 is too low"),
         (
-            {"temperature": 0.001, "adaptive_temperature": True},
-            "learning_rate 0.1 is too high",
-        ),
-        (
             {"temperature": 0.001, "retrieval_loss": "hinge"},
             "learning_rate 0.1 is too high",
         ),

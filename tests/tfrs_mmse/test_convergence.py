@@ -80,7 +80,6 @@ def comparison(
         row=tf.range(REPEATS),
         candidate=score,
         is_negative=tf.constant(draw(slots, uniform)),
-        is_unclicked=tf.zeros_like(score, tf.bool),
         log_inclusion_probability=change(log_inclusion),
     )
 

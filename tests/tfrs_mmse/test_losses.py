@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
-from math import log, sqrt
+from math import log
 
 import numpy as np
 import pytest
@@ -19,17 +19,14 @@ def comparison(
     *,
     row: list[int] | None = None,
     mask: list[list[bool]] | None = None,
-    unclicked: list[list[bool]] | None = None,
     probability: list[float] | None = None,
 ) -> Comparison:
     score = tf.constant(negative, tf.float32)
-    every, none = tf.ones_like(score, tf.bool), tf.zeros_like(score, tf.bool)
     return Comparison(
         positive=tf.constant(positive, tf.float32),
         row=tf.constant(row if row is not None else range(len(positive)), tf.int32),
         candidate=score,
-        is_negative=every if mask is None else tf.constant(mask),
-        is_unclicked=none if unclicked is None else tf.constant(unclicked),
+        is_negative=tf.ones_like(score, tf.bool) if mask is None else tf.constant(mask),
         log_inclusion_probability=tf.math.log(
             tf.constant(probability or [1.0] * score.shape[1], tf.float32)
         ),
@@ -37,7 +34,6 @@ def comparison(
 
 
 softmax = partial(losses.sampled_softmax_loss, temperature=1.0)
-multi_positive = partial(losses.multi_positive_softmax_loss, temperature=1.0)
 hinge = partial(losses.hinge_loss, margin=0.5)
 
 
@@ -46,8 +42,8 @@ def mixed(compared: Comparison) -> tf.Tensor:
     return losses.mixed_softmax_loss(compared, temperature=1.0, mixing=mixing)
 
 
-ALL = [softmax, multi_positive, mixed, hinge, losses.three_part_hinge_loss]
-SOFTMAX = ALL[:3]
+SOFTMAX = [softmax, mixed]
+ALL = [*SOFTMAX, hinge]
 Loss = Callable[[Comparison], tf.Tensor]
 
 
@@ -115,25 +111,23 @@ def test_adding_a_constant_to_all_scores_of_a_query_changes_no_softmax(
     )
 
 
-@pytest.mark.parametrize(
-    "loss", [losses.sampled_softmax_loss, losses.multi_positive_softmax_loss]
-)
-def test_a_softmax_divides_scores_by_the_temperature(loss: Loss) -> None:
+# What sets each loss apart.
+
+
+def test_a_softmax_divides_scores_by_the_temperature() -> None:
     # At temperature 1/2 exp(score / t) is squared: p = 9 / (9 + 4).
-    compared = comparison([log(3)], [[log(2)]])
-    assert_allclose(loss(compared, temperature=0.5), [log(13 / 9)], rtol=1e-6)
+    loss = losses.sampled_softmax_loss(
+        comparison([log(3)], [[log(2)]]), temperature=0.5
+    )
+    assert_allclose(loss, [log(13 / 9)], rtol=1e-6)
 
 
-@pytest.mark.parametrize("loss", [softmax, multi_positive])
-def test_a_negative_that_is_rarely_among_the_candidates_speaks_for_the_many_that_are_not(
-    loss: Loss,
-) -> None:
+def test_a_negative_that_is_rarely_among_the_candidates_speaks_for_the_many_that_are_not() -> (
+    None
+):
     # P = (1/2, 1/4): the sum is 2 + 4 = 6, p = 3 / 9.
     compared = comparison([log(3)], [[0, 0]], probability=[1 / 2, 1 / 4])
-    assert_allclose(loss(compared), [log(9 / 3)], rtol=1e-6)
-
-
-# What sets each loss apart.
+    assert_allclose(softmax(compared), [log(9 / 3)], rtol=1e-6)
 
 
 def test_softmax_matches_hand_computed_values() -> None:
@@ -145,29 +139,6 @@ def test_softmax_matches_hand_computed_values() -> None:
 def test_positives_of_one_query_do_not_compete_in_the_softmax() -> None:
     both = softmax(comparison([log(3), log(5)], [[0.0]], row=[0, 0]))
     assert_allclose(both, [log(4 / 3), log(6 / 5)], rtol=1e-6)
-
-
-def test_multi_positive_softmax_sums_inside_the_logarithm() -> None:
-    # Query 1 has 3 + 5 against 2, query 0 has 1 against 2; each positive has its query's loss.
-    compared = comparison(
-        [log(3), 0, log(5)],
-        [[log(2), 0], [0, 0]],
-        row=[1, 0, 1],
-        mask=[[True, False], [True, True]],
-    )
-    expected = [log(10 / 8), log(3), log(10 / 8)]
-    assert_allclose(multi_positive(compared), expected, rtol=1e-6)
-
-
-def test_with_one_positive_a_query_both_softmax_forms_are_the_same() -> None:
-    compared = comparison([0.4, -0.3], [[0.2, 0.9], [0.1, 0.0]], probability=[0.3, 0.6])
-    assert_allclose(multi_positive(compared), softmax(compared), rtol=1e-6)
-
-
-def test_one_satisfied_positive_is_enough_for_the_sum_inside_the_logarithm() -> None:
-    compared = comparison([30.0, -30.0], [[0.0]], row=[0, 0])
-    assert_allclose(multi_positive(compared), [0, 0], atol=1e-6)
-    assert softmax(compared)[1] > 29
 
 
 def test_mixed_negatives_join_the_sum_uncorrected() -> None:
@@ -209,73 +180,3 @@ def test_what_is_a_margin_away_has_no_gradient() -> None:
     with tf.GradientTape() as tape:
         loss = hinge(compared._replace(positive=positive))
     assert_allclose(tape.gradient(loss, positive), [0.0])
-
-
-def test_three_part_hinge_matches_hand_computed_values() -> None:
-    # Positive 0.7 is 0.2 short of 0.9. Unclicked 0.65 and 0.1: 0.1 over 0.55, and none. Negatives 0.5 and 0.1: 0.3
-    # over 0.2, speaking for 4 items, and none, speaking for 1.
-    compared = comparison(
-        [0.7],
-        [[0.65, 0.1, 0.5, 0.1]],
-        mask=[[False, False, True, True]],
-        unclicked=[[True, True, False, False]],
-        probability=[1, 1, 1 / 4, 1],
-    )
-    expected = 0.2**2 + 0.1**2 / 2 + 4 * 0.3**2 / 5
-    assert_allclose(losses.three_part_hinge_loss(compared), [expected], rtol=1e-5)
-
-
-def test_scores_inside_their_thresholds_cost_nothing() -> None:
-    compared = comparison(
-        [0.9, 1.0],
-        [[0.55, 0.2], [0.2, -1.0]],
-        mask=[[False, True], [True, True]],
-        unclicked=[[True, False], [False, False]],
-    )
-    assert_allclose(losses.three_part_hinge_loss(compared), [0, 0], atol=1e-12)
-
-
-# The temperature from the batch.
-
-
-def test_adaptive_temperature_is_the_spread_over_that_of_so_many_extremes() -> None:
-    # Standard deviations 0.1 and 0.3, root of the mean variance sqrt(0.05); 4 negatives each.
-    compared = comparison(
-        [0, 0], [[0.1, -0.1, 0.1, -0.1], [0.5, -0.1, 0.5, -0.1]], row=[0, 1]
-    )
-    expected = sqrt((0.1**2 + 0.3**2) / 2) / sqrt(2 * log(4))
-    assert_allclose(losses.adaptive_temperature(compared), expected, rtol=1e-5)
-
-
-def test_adaptive_temperature_estimates_the_spread_in_the_catalogue() -> None:
-    # Drawn with 1/3 and 1: three items at 0.4 and one at 0, mean 0.3, variance 3/4 0.01 + 1/4 0.09 = 0.03.
-    drawn = comparison(
-        [0],
-        [[0.4, 0.0, 7.0]],
-        mask=[[True, True, False]],
-        probability=[1 / 3, 1, 1],
-    )
-    whole = comparison([0], [[0.4, 0.4, 0.4, 0.0]])
-    expected = sqrt(0.03) / sqrt(2 * log(4))
-    assert_allclose(losses.adaptive_temperature(drawn), expected, rtol=1e-5)
-    assert_allclose(losses.adaptive_temperature(whole), expected, rtol=1e-5)
-
-
-def test_adaptive_temperature_follows_the_scores_so_that_their_scale_is_no_matter() -> (
-    None
-):
-    scores = np.random.default_rng(0).normal(size=(3, 40))
-    small, large = (comparison([0] * 3, list(k * scores)) for k in (0.1, 1.0))
-    ratio = losses.adaptive_temperature(large) / losses.adaptive_temperature(small)
-    assert_allclose(ratio, 10, rtol=1e-4)
-
-
-def test_adaptive_temperature_has_a_floor_and_no_gradient() -> None:
-    score = tf.Variable([[0.2, 0.2]])
-    compared = comparison([0], [[0, 0]])
-    with tf.GradientTape() as tape:
-        temperature = losses.adaptive_temperature(compared._replace(candidate=score))
-    assert_allclose(temperature, 0.001, rtol=1e-6)
-    assert tape.gradient(temperature, score) is None
-    nothing = comparison([0.0], [[1.0, 2.0]], mask=[[False, False]])
-    assert_allclose(losses.adaptive_temperature(nothing), 0.001, rtol=1e-6)

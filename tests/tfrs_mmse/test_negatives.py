@@ -88,56 +88,6 @@ def test_without_candidates_there_are_no_known_positives() -> None:
     assert found.shape == [2, 0]
 
 
-def hardest(
-    difficulty: list[list[float]], is_negative: list[list[bool]], count: int
-) -> list[list[bool]]:
-    return negatives.is_hardest(
-        tf.constant(difficulty), tf.constant(is_negative), count=count
-    ).numpy()
-
-
-def test_the_most_difficult_negatives_of_each_query_are_kept() -> None:
-    everybody = [[True] * 4] * 2
-    assert_array_equal(
-        hardest([[0.1, 3.0, -2.0, 0.2], [9.0, 8.0, 7.0, 6.0]], everybody, 2),
-        [[False, True, False, True], [True, True, False, False]],
-    )
-
-
-def test_what_is_no_negative_is_not_kept_however_difficult() -> None:
-    kept = hardest([[5.0, 1.0, 2.0]], [[False, True, True]], 1)
-    assert_array_equal(kept, [[False, False, True]])
-
-
-def test_a_query_with_few_negatives_keeps_them_all() -> None:
-    mask = [[False, True, False], [False, False, False]]
-    for count in (2, 3, 100):
-        assert_array_equal(hardest([[1.0, -50.0, 2.0], [1, 2, 3]], mask, count), mask)
-
-
-def test_ties_with_the_last_one_kept_stay() -> None:
-    kept = hardest([[1.0, 2.0, 1.0, 0.0]], [[True] * 4], 2)
-    assert_array_equal(kept, [[True, True, True, False]])
-
-
-def test_without_candidates_none_is_hardest() -> None:
-    empty = tf.zeros([2, 0])
-    assert negatives.is_hardest(empty, empty > 0, count=3).shape == [2, 0]
-
-
-def test_the_k_hardest_terms_are_at_least_their_share_of_the_sum() -> None:
-    rng = np.random.default_rng(0)
-    log_terms = rng.normal(size=(5, 40)).astype(np.float32)
-    sums = [
-        np.where(hardest(log_terms, np.full((5, 40), True), k), np.exp(log_terms), 0)
-        for k in (1, 10, 40)
-    ]
-    total = np.exp(log_terms).sum(axis=1)
-    for k, kept in zip((1, 10, 40), sums, strict=True):
-        assert (kept.sum(axis=1) >= total * k / 40 * (1 - 1e-6)).all()
-    assert_allclose(sums[-1].sum(axis=1), total, rtol=1e-6)
-
-
 def test_mixed_negatives_lie_between_the_hardest_and_the_positive() -> None:
     # A quarter of the way from (0, 4) to (4, 0), and from (8, 0) all the way.
     mixed = negatives.mixed_negatives(

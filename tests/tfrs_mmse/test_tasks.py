@@ -1,6 +1,6 @@
 """The tasks on batches whose scores are easily seen: the queries are unit vectors, so items *are* their scores."""
 
-from math import exp, log, sqrt
+from math import log
 
 import pytest
 import tensorflow as tf
@@ -14,7 +14,6 @@ from tfrs_mmse.tasks import (
     RETRIEVAL_LOSSES,
     LevelRanking,
     LevelRetrieval,
-    RetrievalLosses,
 )
 
 
@@ -62,20 +61,10 @@ def retrieval(
     batch: Requests,
 ) -> float:
     """The task's loss; rows of `scores` and `random` are items, columns the scores with either query."""
-    return float(retrieval_losses(config, scores, random, batch).all)
-
-
-def retrieval_losses(
-    config: TrainConfig,
-    scores: list[list[float]],
-    random: list[list[float]],
-    batch: Requests,
-) -> RetrievalLosses:
     task = LevelRetrieval(config, num_items=4, ordered_weight=3.0)
     items = random_items(list(range(1000, 1000 + len(random))))
-    return task(
-        QUERIES, tf.constant([*scores, *random], tf.float32), make_batch(batch, items)
-    )
+    candidates = tf.constant([*scores, *random], tf.float32)
+    return float(task(QUERIES, candidates, make_batch(batch, items)))
 
 
 def test_positives_meet_the_other_requests_items_and_the_random_ones_weighted_by_level():
@@ -167,7 +156,7 @@ def test_log_q_counts_the_slots_of_the_log_only():
     )._replace(items=random_items([7]))
     batch = make_batch(shown, random_items([7]), made)
     scores = tf.constant([[log(3), log(2)], [0, log(5)]])
-    loss = LevelRetrieval(config, num_items=4)(QUERIES, scores, batch).all
+    loss = LevelRetrieval(config, num_items=4)(QUERIES, scores, batch)
     first, second = log((3 + 4 * 1) / 3), log((5 + 8 / 5 * 2) / 5)
     assert_allclose(loss, (first + second) / 2, rtol=1e-6)
 
@@ -188,7 +177,7 @@ SCORES, RANDOM = [[0.7, 0.1], [0.65, 0.3], [0.3, 0.8]], [[0.4, 0.1]]
 
 
 @pytest.mark.parametrize("loss", RETRIEVAL_LOSSES)
-@pytest.mark.parametrize("settings", [{}, {"hardest_negatives": 1}, {"log_q": True}])
+@pytest.mark.parametrize("settings", [{}, {"log_q": True}])
 def test_every_retrieval_loss_pulls_positives_up_with_a_finite_gradient(
     loss: str, settings: dict[str, object]
 ) -> None:
@@ -198,67 +187,11 @@ def test_every_retrieval_loss_pulls_positives_up_with_a_finite_gradient(
     candidates = tf.Variable([*SCORES, *RANDOM])
     batch = make_batch(requests(**PAGE, probability=0.1), random_items([1000]))
     with tf.GradientTape() as tape:
-        losses = LevelRetrieval(config, num_items=4)(QUERIES, candidates, batch)
-        total = losses.all if losses.hardest is None else losses.all + losses.hardest
-    gradient = tape.gradient(total, candidates)
-    assert total > 0
+        value = LevelRetrieval(config, num_items=4)(QUERIES, candidates, batch)
+    gradient = tape.gradient(value, candidates)
+    assert value > 0
     assert tf.reduce_all(tf.math.is_finite(gradient))
     assert gradient[0, 0] < 0 and gradient[2, 1] < 0
-
-
-def test_three_parts_look_at_the_own_page_s_unclicked_items() -> None:
-    config = TrainConfig.from_dict(PLAIN | {"retrieval_loss": "three_part_hinge"})
-    # Query 0: 0.2 short of 0.9; unclicked 0.1 over 0.55; others 0.3 and 0.4, 0.1 and 0.2 over 0.2.
-    clicked = 0.2**2 + 0.1**2 + (0.1**2 + 0.2**2) / 2
-    # Query 1: 0.1 short; nothing unclicked of its own; others 0.1, 0.3, 0.1.
-    ordered = 0.1**2 + 0.1**2 / 3
-    assert_allclose(
-        retrieval(config, SCORES, RANDOM, requests(**PAGE)),
-        (clicked + 3 * ordered) / 4,
-        rtol=1e-5,
-    )
-
-
-def test_the_hardest_negatives_make_a_loss_of_their_own() -> None:
-    config = TrainConfig.from_dict(PLAIN | {"hardest_negatives": 1})
-    shown = requests(level=[2, 2], request=[0, 1], key=[1, 2], positives=[[1], [2]])
-    scores, random = [[log(3), 0], [log(2), log(3)]], [[0, log(5)]]
-    losses = retrieval_losses(config, scores, random, shown)
-    # Query 0 has 3 against 2 and 1, query 1 has 3 against 1 and 5.
-    assert_allclose(losses.all, (log(6 / 3) + log(9 / 3)) / 2, rtol=1e-6)
-    assert losses.hardest is not None
-    assert_allclose(losses.hardest, (log(5 / 3) + log(8 / 3)) / 2, rtol=1e-6)
-
-
-def test_the_hardest_of_a_softmax_are_those_with_the_largest_corrected_terms() -> None:
-    # The one uniform draw of four makes the random item count 4 times; in-batch ones are nearly certain to be there.
-    config = TrainConfig.from_dict(PLAIN | {"hardest_negatives": 1, "log_q": True})
-    shown = requests(
-        level=[2, 2],
-        request=[0, 1],
-        key=[1, 2],
-        positives=[[1], [2]],
-        probability=100.0,
-    )
-    scores, random = [[log(3), log(3)], [log(2), log(3)]], [[0, 0]]
-    losses = retrieval_losses(config, scores, random, shown)
-    # Either query has 3 against 4 for the random item, though the other one scores higher.
-    assert losses.hardest is not None
-    assert_allclose(losses.hardest, log(7 / 3), rtol=1e-5)
-
-
-def test_the_adaptive_temperature_is_used_and_logged() -> None:
-    config = TrainConfig.from_dict(PLAIN | {"adaptive_temperature": True})
-    task = LevelRetrieval(config, num_items=4)
-    # Either query has the negatives 0.3 and 0.1: standard deviation 0.1, two of them.
-    shown = requests(level=[2, 2], request=[0, 1], key=[1, 2], positives=[[1], [2]])
-    candidates = tf.constant([[0.5, 0.3], [0.3, 0.5], [0.1, 0.1]])
-    loss = task(QUERIES, candidates, make_batch(shown, random_items([1000]))).all
-    temperature = 0.1 / sqrt(2 * log(2))
-    assert_allclose(task.temperature.result(), temperature, rtol=1e-5)
-    assert [metric.name for metric in task.metrics] == ["temperature"]
-    expected = log(1 + exp(-0.2 / temperature) + exp(-0.4 / temperature))
-    assert_allclose(loss, expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -266,7 +199,6 @@ def test_the_adaptive_temperature_is_used_and_logged() -> None:
     [
         ({}, log(4)),
         ({"retrieval_loss": "hinge", "margin": 0.3}, 0.3),
-        ({"retrieval_loss": "three_part_hinge"}, 0.9**2),
     ],
 )
 def test_chance_is_the_loss_of_equal_scores(
@@ -278,7 +210,7 @@ def test_chance_is_the_loss_of_equal_scores(
     # Every other item of the catalogue is a negative of the one request.
     shown = requests(level=[2], request=[0], key=[1], positives=[[1]])
     batch = make_batch(shown, random_items([7, 8, 9]))
-    assert_allclose(task(QUERIES[:1], tf.zeros([4, 2]), batch).all, chance, rtol=1e-6)
+    assert_allclose(task(QUERIES[:1], tf.zeros([4, 2]), batch), chance, rtol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -99,8 +99,6 @@ def test_every_preset_learns(simulated_shop: Any, tmp_path: Path, preset: str) -
     data = simulated_shop.examples
     assert train.main(arguments(data, tmp_path, *settings, preset=preset)) == 0
     assert falls(tmp_path)
-    assert ("temperature" in metrics(tmp_path)[-1]) == ("temperature" in preset)
-    assert ("hardest_loss" in metrics(tmp_path)[-1]) == ("hardest" in preset)
     restore.load_trained(data, tmp_path)
 
 
