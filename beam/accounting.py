@@ -1,5 +1,6 @@
 """Where every row of the logs went: read = used + dropped by a policy + rejected for a reason."""
 
+import collections
 import enum
 import functools
 from collections.abc import Iterable, Mapping
@@ -11,8 +12,8 @@ from apache_beam.runners.runner import PipelineResult
 
 from tfrs_mmse.cli import CommandError
 
-EVENTS, ITEMS = "events", "items"
-SOURCES = (EVENTS, ITEMS)
+EVENTS, ORDERS, ITEMS = "events", "orders", "items"
+SOURCES = (EVENTS, ORDERS, ITEMS)
 LEVELS = "levels"  # counters of valid events by level, beside the accounting
 
 READ, USED = "read", "used"
@@ -120,6 +121,15 @@ def read_counters(
             value or 0
         )
     return totals
+
+
+def merge_orders(
+    counters: Mapping[str, Mapping[str, int]],
+) -> dict[str, dict[str, int]]:
+    """The accounting of events and items: an order that was read is one of the events from then on."""
+    events = collections.Counter(counters[EVENTS])
+    events.update(counters[ORDERS])
+    return {EVENTS: dict(sorted(events.items())), ITEMS: dict(counters[ITEMS])}
 
 
 def check_balance(accounting: Mapping[str, Mapping[str, int]]) -> None:

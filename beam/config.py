@@ -22,6 +22,8 @@ EVENT_FIELDS = (
 # Of a row that tells of one shown item, the deepest first: column -> the kind of event that it means.
 EVENT_FLAGS = {"ordered": "order", "carted": "cart", "clicked": "click"}
 EVENT_COLUMNS = (*EVENT_FIELDS, *EVENT_FLAGS)
+# Of a row of another system, which tells of one ordered item.
+ORDER_FIELDS = ("timestamp", "item_id", "user_id", "request_id", "query")
 KINDS = ("ignore", "impression", "click", "cart", "order")
 CART_LEVELS = ("clicked", "ordered")
 SPLIT_BY = ("time", "query")
@@ -32,6 +34,7 @@ _CHOICES = {
     "split_by": SPLIT_BY,
     "cart_level": CART_LEVELS,
     "timestamp_unit": TIME_UNITS,
+    "order_timestamp_unit": TIME_UNITS,
 }
 _AT_LEAST = {
     "attribution_hours": 0,
@@ -55,6 +58,8 @@ class PreprocessConfig:
 
     Attributes:
         event_columns: Our name of an event column -> its name in the log; a column not named here has our name.
+        order_columns: The same for files of orders from another system: `timestamp`, `item_id` and `user_id`, or
+            `request_id`, and `query`.
         item_columns: The same for the catalogue; also gives an attribute column another name. `updated_at` is the
             moment from which a row holds: of several rows of an item the latest counts.
         event_names: What the log calls an event -> `impression`, `click`, `cart`, `order` or `ignore`; our own names
@@ -63,6 +68,9 @@ class PreprocessConfig:
         timestamp_unit: Of numbers since 1970: `s`, `ms`, `us` or `ns`.
         timestamp_format: Of strings, as Python's `strptime` takes it; "" for ISO 8601.
         time_zone: That of moments without one, by its name in the time zone database, such as `America/Sao_Paulo`.
+        order_timestamp_unit: The same three for files of orders, which may write moments in their own way.
+        order_timestamp_format: See there.
+        order_time_zone: See there.
         roles: Catalogue column (our name) -> `text`, `categorical`, `number` or `ignore`.
         split_by: `time`: the last part of the period is the test split; `query`: a share of the distinct queries is.
         test_fraction: That part of the period, or that share of the queries; between 0 and 1.
@@ -83,6 +91,7 @@ class PreprocessConfig:
     """
 
     event_columns: dict[str, str] = dataclasses.field(default_factory=dict)
+    order_columns: dict[str, str] = dataclasses.field(default_factory=dict)
     item_columns: dict[str, str] = dataclasses.field(default_factory=dict)
     roles: dict[str, str] = dataclasses.field(default_factory=dict)
     event_names: dict[str, str] = dataclasses.field(default_factory=dict)
@@ -90,6 +99,9 @@ class PreprocessConfig:
     timestamp_unit: str = "s"
     timestamp_format: str = ""
     time_zone: str = "UTC"
+    order_timestamp_unit: str = "s"
+    order_timestamp_format: str = ""
+    order_time_zone: str = "UTC"
     split_by: str = "time"
     test_fraction: float = 0.2
     attribution_hours: float = 24.0
@@ -122,16 +134,16 @@ class PreprocessConfig:
                 raise CommandError(
                     f"{name} must be one of {_listed(choices)}, got {value!r}"
                 )
-        try:
-            zoneinfo.ZoneInfo(self.time_zone)
-        except (ValueError, OSError):
-            raise CommandError(
-                f"time_zone must be a name of the time zone database, such as Europe/Berlin, got {self.time_zone!r}"
-            ) from None
-        if unknown := sorted(self.event_columns.keys() - set(EVENT_COLUMNS)):
-            raise CommandError(
-                f"event_columns names {_listed(unknown)}; events have {_listed(EVENT_COLUMNS)}"
-            )
+        _check_zone("time_zone", self.time_zone)
+        _check_zone("order_time_zone", self.order_time_zone)
+        for source, mapping, known in (
+            ("event", self.event_columns, EVENT_COLUMNS),
+            ("order", self.order_columns, ORDER_FIELDS),
+        ):
+            if unknown := sorted(mapping.keys() - set(known)):
+                raise CommandError(
+                    f"{source}_columns names {_listed(unknown)}; {source}s have {_listed(known)}"
+                )
         for name, kind in self.event_names.items():
             if kind not in KINDS:
                 raise CommandError(
@@ -189,6 +201,15 @@ def _check_type(name: str, wanted: Any, value: Any) -> None:
             else wanted.__name__
         )
         raise CommandError(f"{name} must be {kind}, got {value!r}")
+
+
+def _check_zone(name: str, zone: str) -> None:
+    try:
+        zoneinfo.ZoneInfo(zone)
+    except (ValueError, OSError):
+        raise CommandError(
+            f"{name} must be a name of the time zone database, such as Europe/Berlin, got {zone!r}"
+        ) from None
 
 
 def _listed(names: Any) -> str:

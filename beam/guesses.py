@@ -6,172 +6,12 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from beam import words
 from beam.batches import Fields
-from beam.config import EVENT_COLUMNS, KINDS
+from beam.config import EVENT_COLUMNS, KINDS, ORDER_FIELDS
 from beam.items import UPDATED_AT, known_role
 from beam.values import each, flag_value, is_missing
 
-# What shops call our columns; the first that is there is taken.
-_EVENT_NAMES: dict[str, tuple[str, ...]] = {
-    "event": (
-        "event_type",
-        "event_name",
-        "action",
-        "action_type",
-        "interaction",
-        "type",
-        "kind",
-    ),
-    "request_id": (
-        "search_id",
-        "query_id",
-        "request",
-        "impression_id",
-        "page_view_id",
-        "session_id",
-        "session",
-    ),
-    "timestamp": (
-        "event_time",
-        "event_timestamp",
-        "time",
-        "ts",
-        "created_at",
-        "datetime",
-        "date",
-    ),
-    "query": (
-        "search_term",
-        "search_query",
-        "query_text",
-        "search",
-        "keywords",
-        "keyword",
-        "term",
-        "q",
-        "text",
-    ),
-    "item_id": (
-        "product_id",
-        "sku",
-        "asin",
-        "article_id",
-        "listing_id",
-        "product",
-        "item",
-        "id",
-    ),
-    "position": ("rank", "pos", "item_position", "slot", "index"),
-    "user_id": (
-        "customer_id",
-        "visitor_id",
-        "client_id",
-        "member_id",
-        "user",
-        "customer",
-        "uid",
-    ),
-    "clicked": ("is_clicked", "click", "is_click", "clicks"),
-    "carted": ("added_to_cart", "add_to_cart", "is_carted", "cart", "basket"),
-    "ordered": (
-        "purchased",
-        "is_ordered",
-        "is_purchased",
-        "bought",
-        "order",
-        "purchase",
-        "conversion",
-        "orders",
-    ),
-}
-_ITEM_NAMES: dict[str, tuple[str, ...]] = {
-    "item_id": _EVENT_NAMES["item_id"],
-    "title": (
-        "name",
-        "product_title",
-        "product_name",
-        "item_name",
-        "item_title",
-        "headline",
-    ),
-    "price": ("sale_price", "unit_price", "current_price", "amount"),
-    "brand": ("brand_name", "manufacturer", "vendor", "maker"),
-    "category": ("category_name", "product_category", "department", "product_type"),
-    "description": ("product_description", "long_description", "details"),
-    UPDATED_AT: ("modified_at", "last_updated", "update_time", "valid_from"),
-}
-# Words in the names of events, the deepest kind first: `remove_from_cart` is none of them.
-_KIND_WORDS = {
-    "order": (
-        "order",
-        "purchase",
-        "buy",
-        "bought",
-        "transaction",
-        "sale",
-        "conversion",
-    ),
-    "cart": ("cart", "basket", "bag"),
-    "click": ("click", "select", "open", "detail", "pdp"),
-    "impression": (
-        "impression",
-        "view",
-        "show",
-        "exposure",
-        "display",
-        "serve",
-        "result",
-    ),
-}
-_AGAINST = (
-    "remove",
-    "delete",
-    "cancel",
-    "return",
-    "refund",
-    "undo",
-    "wish",
-    "favorite",
-    "favourite",
-)
-_FORMATS = (
-    "%d/%m/%Y %H:%M:%S",
-    "%m/%d/%Y %H:%M:%S",
-    "%d/%m/%Y %H:%M",
-    "%m/%d/%Y %H:%M",
-    "%d.%m.%Y %H:%M:%S",
-    "%d.%m.%Y %H:%M",
-    "%Y/%m/%d %H:%M:%S",
-    "%Y-%m-%d %H:%M:%S %Z",
-    "%d/%m/%Y",
-    "%m/%d/%Y",
-    "%d.%m.%Y",
-    "%Y/%m/%d",
-    "%Y%m%d%H%M%S",
-)
-_QUANTITIES = (
-    "price",
-    "amount",
-    "cost",
-    "weight",
-    "size",
-    "width",
-    "height",
-    "length",
-    "volume",
-    "rating",
-    "score",
-    "count",
-    "num",
-    "quantity",
-    "qty",
-    "stock",
-    "sales",
-    "views",
-    "year",
-    "age",
-    "discount",
-)
 _FEW_VALUES = 0.05  # a column is categorical with fewer distinct values than this share of the rows
 _MOST_CATEGORIES = 2000
 _TEXT_WORDS = 2.5  # and text with more words than this, on average
@@ -179,12 +19,21 @@ _TEXT_WORDS = 2.5  # and text with more words than this, on average
 
 def event_columns(rows: Sequence[Fields], given: Mapping[str, str]) -> dict[str, str]:
     """Our names of the log's columns that bear another name: a guess, and what the config says already."""
-    return _columns(rows, {name: _EVENT_NAMES[name] for name in EVENT_COLUMNS}, given)
+    return _columns(
+        rows, {name: words.EVENT_NAMES[name] for name in EVENT_COLUMNS}, given
+    )
+
+
+def order_columns(rows: Sequence[Fields], given: Mapping[str, str]) -> dict[str, str]:
+    """The same for files of orders from another system."""
+    return _columns(
+        rows, {name: words.EVENT_NAMES[name] for name in ORDER_FIELDS}, given
+    )
 
 
 def item_columns(rows: Sequence[Fields], given: Mapping[str, str]) -> dict[str, str]:
     """The same for the catalogue."""
-    return _columns(rows, _ITEM_NAMES, given)
+    return _columns(rows, words.ITEM_NAMES, given)
 
 
 def _columns(
@@ -222,11 +71,11 @@ def event_names(values: Iterable[Any], given: Mapping[str, str]) -> dict[str, st
         if value in KINDS or value in found:
             continue
         name = value.lower()
-        against = any(word in name for word in _AGAINST)
+        against = any(word in name for word in words.AGAINST)
         kinds = [
             kind
-            for kind, words in _KIND_WORDS.items()
-            if any(word in name for word in words)
+            for kind, parts in words.KIND_WORDS.items()
+            if any(part in name for part in parts)
         ]
         found[value] = kinds[0] if kinds and not against else "ignore"
     return found
@@ -250,7 +99,7 @@ def clock(values: Sequence[Any]) -> dict[str, str]:
     texts = [value.strip() for value in values if isinstance(value, str)]
     if not texts or all(_fits(text, datetime.datetime.fromisoformat) for text in texts):
         return {}
-    for form in _FORMATS:
+    for form in words.FORMATS:
         if all(_fits(text, functools.partial(_strptime, form=form)) for text in texts):
             return {"timestamp_format": form}
     return {}
@@ -315,7 +164,7 @@ def _role(name: str, values: Sequence[Any]) -> str:
     if all(_number(value) is not None for value in filled):
         # Whole numbers are a code or an id, unless the name says that they are a quantity.
         is_whole = all(float(value).is_integer() for value in filled)
-        if not is_whole or any(word in name.lower() for word in _QUANTITIES):
+        if not is_whole or any(word in name.lower() for word in words.QUANTITIES):
             return "number"
         return "categorical" if is_few and distinct > 1 else "ignore"
     if any(isinstance(value, dict) for value in filled):

@@ -26,6 +26,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         "--events", nargs="+", required=True, metavar="GLOB", help="the event log"
     )
     parser.add_argument(
+        "--orders",
+        nargs="+",
+        default=[],
+        metavar="GLOB",
+        help="orders from another system, if there is one",
+    )
+    parser.add_argument(
         "--items", nargs="+", required=True, metavar="GLOB", help="the catalogue"
     )
     parser.add_argument(
@@ -49,7 +56,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     from beam.sampling import inspect
 
     found = inspect(
-        args.events, args.items, config, num_rows=args.rows, now=time.time()
+        args.events,
+        args.orders,
+        args.items,
+        config,
+        num_rows=args.rows,
+        now=time.time(),
     )
     cli.say(told(found))
     if args.write_config:

@@ -17,6 +17,7 @@ from beam.accounting import (
     check_balance,
     check_parts,
     check_rejected,
+    merge_orders,
     read_counters,
     table,
 )
@@ -40,6 +41,7 @@ def preprocess(
     config: PreprocessConfig,
     beam_flags: Sequence[str] = (),
     *,
+    orders: Sequence[str] = (),
     redact: bool = False,
     compare_to: str = "",
 ) -> dict[str, Any]:
@@ -51,6 +53,7 @@ def preprocess(
         output: The directory to write.
         config: The configuration.
         beam_flags: Pipeline options of Beam, as on its command line.
+        orders: Patterns of files of orders from another system.
         redact: Whether rejected events are left out of the dead letters.
         compare_to: Directory of an earlier run, to say what has changed; `""`: the one in the output directory, if any.
 
@@ -60,7 +63,7 @@ def preprocess(
     Raises:
         CommandError: the input cannot be used, or too much of it cannot.
     """
-    logs = look_at(events, items, config)
+    logs = look_at(events, orders, items, config)
     if logs.items.unused:
         cli.say(
             f"columns not used: {', '.join(logs.items.unused)}; give them a role in --config"
@@ -74,7 +77,8 @@ def preprocess(
         pipeline = make_pipeline(beam_flags, num_bytes=logs.num_bytes)
         build(pipeline, logs=logs, config=config, output=folder, redact=redact)
         cli.say(
-            f"preprocessing {len(logs.event_files)} event files and {len(logs.item_files)} item files into {output}"
+            f"preprocessing {len(logs.event_files) + len(logs.order_files)} event files and {len(logs.item_files)} "
+            f"item files into {output}"
         )
         with progress.shown():
             result = run(pipeline)
@@ -96,11 +100,15 @@ def _conclude(
 ) -> dict[str, Any]:
     """Checks what came out, and adds what is known only now: statistics and manifest."""
     counters = read_counters(result, (*SOURCES, LEVELS, PARTS, *schema.SPLITS))
-    used = {source: counters[source] for source in SOURCES}
+    used = merge_orders(counters)
     cli.say(table(used))
     check_balance(used)
     check_parts(counters[PARTS])
-    check_rejected(used, max_rejected=config.max_rejected, letters=folder)
+    check_rejected(
+        {source: counters[source] for source in SOURCES},
+        max_rejected=config.max_rejected,
+        letters=folder,
+    )
     splits = split_counts(counters) if logs.event_files else {}
     if logs.event_files:
         check_events(counters, splits, config)
@@ -115,7 +123,10 @@ def _conclude(
         config=config,
         accounting=used,
         splits=splits,
-        sources={EVENTS: list(logs.event_files), ITEMS: list(logs.item_files)},
+        sources={
+            EVENTS: [*logs.event_files, *logs.order_files],
+            ITEMS: list(logs.item_files),
+        },
     )
     return {**summary, "drift": [str(change) for change in drift]}
 

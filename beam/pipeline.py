@@ -4,7 +4,7 @@ import functools
 
 import apache_beam as beam
 
-from beam.accounting import EVENTS, ITEMS
+from beam.accounting import EVENTS, ITEMS, ORDERS
 from beam.buckets import PerBucket
 from beam.catalogue_steps import EncodeItemsFn, KeepItemsFn, route_items
 from beam.config import PreprocessConfig
@@ -67,22 +67,35 @@ def build(
         output=output,
         redact=False,
     )
-    log = pipeline | "ReadEvents" >> ReadLog(
-        EVENTS,
-        logs.event_files,
-        columns=logs.events.read_columns(),
-        parse=functools.partial(parse_events, layout=logs.events),
-        route=functools.partial(
-            route_events, level_of=levels(config), num_buckets=num_shards
-        ),
-        tags=["sightings", "touches"],
-        output=output,
-        redact=redact,
-    )
-    attributed = {"touches": log.touches} | "AttributeOrders" >> per_bucket(
+    events = [
+        pipeline
+        | f"Read{source.title()}"
+        >> ReadLog(
+            source,
+            files,
+            columns=layout.read_columns(),
+            parse=functools.partial(parse_events, layout=layout),
+            route=functools.partial(
+                route_events, level_of=levels(config), num_buckets=num_shards
+            ),
+            tags=["sightings", "touches"],
+            output=output,
+            redact=redact,
+        )
+        for source, files, layout in (
+            (EVENTS, logs.event_files, logs.events),
+            (ORDERS, logs.order_files, logs.orders),
+        )
+        if files or source == EVENTS
+    ]
+    touches = [log.touches for log in events] | "AllTouches" >> beam.Flatten()
+    attributed = {"touches": touches} | "AttributeOrders" >> per_bucket(
         AttributeFn(config), outputs=["sightings"]
     )
-    sightings = (log.sightings, attributed.sightings) | "AllSightings" >> beam.Flatten()
+    sightings = [
+        attributed.sightings,
+        *(log.sightings for log in events),
+    ] | "AllSightings" >> beam.Flatten()
     shown = {"sightings": sightings} | "CollectSlots" >> per_bucket(
         CollectSlotsFn(config), outputs=["slots", "asked"]
     )

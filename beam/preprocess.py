@@ -4,7 +4,8 @@
 
 Events are impressions, clicks and orders; items are the catalogue. Both are JSONL, CSV, TSV or Parquet, plain or gzip,
 on any file system that Beam reads. Rows that cannot be used are kept in `rejected-*` with their place and the reason;
-every row is accounted for. `stats.html` shows what the logs look like, and what has changed since the run before.
+every row is accounted for. Orders that come from another system go in by --orders: each is given to the user's latest
+click on its item. `stats.html` shows what the logs look like, and what has changed since the run before.
 Without --events the output holds the catalogue alone. Any option of Apache Beam may follow, `--runner` first of all.
 The same input gives the same bytes.
 """
@@ -29,6 +30,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         default=[],
         metavar="GLOB",
         help="the event log; none: catalogue only",
+    )
+    parser.add_argument(
+        "--orders",
+        nargs="+",
+        default=[],
+        metavar="GLOB",
+        help="orders from another system, with columns of their own: timestamp, item_id and user_id",
     )
     parser.add_argument(
         "--items", nargs="+", required=True, metavar="GLOB", help="the catalogue"
@@ -90,6 +98,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         args.output,
         config,
         beam_flags,
+        orders=args.orders,
         redact=args.redact,
         compare_to=args.compare_to,
     )

@@ -1,4 +1,4 @@
-"""A sample of both logs, parsed by the same rules as all of them will be."""
+"""A sample of all logs, parsed by the same rules as all of them will be."""
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -7,10 +7,11 @@ from typing import Any, NamedTuple
 import polars as pl
 
 from beam import findings, guesses
-from beam.accounting import EVENTS, ITEMS
+from beam.accounting import EVENTS, ITEMS, ORDERS
 from beam.batches import Batch, Fields, Section
 from beam.config import EVENT_FLAGS, PreprocessConfig
-from beam.events import EVENTS_SCHEMA, event_layout, parse_events
+from beam.event_layout import event_layout, order_layout
+from beam.events import EVENTS_SCHEMA, parse_events
 from beam.items import ItemLayout, item_layout, parse_items, text_column
 from beam.parsing import LINE, Parsed
 from beam.sources import match_files, read_batches, read_head
@@ -35,16 +36,18 @@ class Sample(NamedTuple):
 
 def inspect(
     events: Sequence[str],
+    orders: Sequence[str],
     items: Sequence[str],
     config: PreprocessConfig,
     *,
     num_rows: int,
     now: float,
 ) -> dict[str, Any]:
-    """Looks at both logs; see `beam.inspect`.
+    """Looks at all logs; see `beam.inspect`.
 
     Args:
         events: Patterns of the event log's files.
+        orders: Patterns of files of orders from another system, if there is one.
         items: Patterns of the catalogue's files.
         config: What is known already.
         num_rows: Rows of each source to read.
@@ -57,7 +60,11 @@ def inspect(
     event_files = list(match_files(events, source=EVENTS))
     item_path, item_rows = read_head(item_files, source=ITEMS)
     event_path, event_rows = read_head(event_files, source=EVENTS)
-    config, proposed = propose(event_rows, item_rows, config)
+    order_files = list(match_files(orders, source=ORDERS))
+    order_path, order_rows = (
+        read_head(order_files, source=ORDERS) if order_files else ("", [])
+    )
+    config, proposed = propose(event_rows, order_rows, item_rows, config)
 
     items_layout = item_layout(item_rows, config, path=item_path)
     events_layout = event_layout(event_rows, config, path=event_path)
@@ -73,15 +80,24 @@ def inspect(
         EVENTS_SCHEMA,
         num_rows,
     )
-    facts = findings.of_events(log.table, now=now)
-    covered = (
-        findings.coverage(log.table, catalogue.table) if catalogue.is_whole else None
-    )
+    table, rejected = log.table, {EVENTS: log.rejected}
+    if order_files:
+        orders_layout = order_layout(order_rows, config, path=order_path)
+        others = sample(
+            order_files,
+            lambda batch: parse_events(batch, orders_layout),
+            EVENTS_SCHEMA,
+            num_rows,
+        )
+        table = pl.concat([table, others.table])
+        rejected[ORDERS] = others.rejected
+    facts = findings.of_events(table, now=now)
+    covered = findings.coverage(table, catalogue.table) if catalogue.is_whole else None
     sentences = findings.warnings(
         facts,
         coverage=covered,
-        events=log.table,
-        seen_in_both=findings.seen_before(log.table),
+        events=table,
+        seen_in_both=findings.seen_before(table),
     )
     return {
         "config": proposed,
@@ -90,13 +106,16 @@ def inspect(
             **_items(catalogue, items_layout),
             "unused_columns": list(items_layout.unused),
         },
-        "rejected": {EVENTS: log.rejected, ITEMS: catalogue.rejected},
+        "rejected": {**rejected, ITEMS: catalogue.rejected},
         "warnings": sentences,
     }
 
 
 def propose(
-    event_rows: Sequence[Fields], item_rows: Sequence[Fields], config: PreprocessConfig
+    event_rows: Sequence[Fields],
+    order_rows: Sequence[Fields],
+    item_rows: Sequence[Fields],
+    config: PreprocessConfig,
 ) -> tuple[PreprocessConfig, dict[str, Any]]:
     """A config with what could be guessed, and those of its fields that differ from the defaults."""
     columns = guesses.event_columns(event_rows, config.event_columns)
@@ -128,6 +147,17 @@ def propose(
         defaults.timestamp_format,
     ):
         changed |= guesses.clock(moments)
+    of_orders = guesses.order_columns(order_rows, config.order_columns)
+    changed["order_columns"] = of_orders
+    if (config.order_timestamp_unit, config.order_timestamp_format) == (
+        defaults.order_timestamp_unit,
+        defaults.order_timestamp_format,
+    ):
+        moments = [
+            row.get(of_orders.get("timestamp", "timestamp")) for row in order_rows
+        ]
+        guessed = guesses.clock(moments)
+        changed |= {f"order_{name}": value for name, value in guessed.items()}
     config = dataclasses.replace(config, **changed)
     proposed = {
         name: value

@@ -5,7 +5,6 @@ from typing import Any
 from tfrs_mmse import cli
 from tfrs_mmse.config import TrainConfig
 
-
 # Config fields that are gone, at the values with which they changed nothing.
 _GONE = {
     "adaptive_temperature": False,

@@ -11,7 +11,8 @@ import tensorflow as tf
 from beam.accounting import RejectedRow
 from beam.batches import Section
 from beam.config import KINDS, PreprocessConfig
-from beam.events import Event, EventLayout, event_layout, parse_event, parse_events
+from beam.event_layout import EventLayout, event_layout
+from beam.events import Event, parse_event, parse_events
 from beam.sources import read_batches
 from beam.values import has_word
 from tfrs_mmse import text

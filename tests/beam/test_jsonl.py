@@ -9,7 +9,8 @@ import pytest
 
 from beam.batches import Batch, Section
 from beam.config import PreprocessConfig
-from beam.events import event_layout, parse_events
+from beam.event_layout import event_layout
+from beam.events import parse_events
 from beam.sources import read_batches
 from tests.beam.tables import listed
 

@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     # Beam warns about Google Cloud clients on import, wanted or not.
     logging.disable(logging.WARNING)
     from beam import accounting, reading, sources
-    from beam.events import event_layout
+    from beam.event_layout import event_layout
     from beam.items import item_layout
     from beam.local import make_pipeline, run
     from beam.output import split_counts

@@ -7,7 +7,8 @@ import apache_beam as beam
 
 from beam.accounting import EVENTS, ITEMS
 from beam.config import PreprocessConfig
-from beam.events import EventLayout, parse_event
+from beam.event_layout import EventLayout
+from beam.events import parse_event
 from beam.items import ItemLayout
 from benchmarks.preprocess.element_wise.featurize import EncodeItems
 from benchmarks.preprocess.element_wise.join import JoinItems
