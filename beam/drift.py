@@ -25,8 +25,15 @@ class Change(NamedTuple):
     is_share: bool
 
     def __str__(self) -> str:
-        shown = "{:.1%}" if self.is_share else "{:,.4g}"
-        return f"{self.name} was {shown.format(self.before)} and is {shown.format(self.now)}"
+        return (
+            f"{self.name} was {self.shown(self.before)} and is {self.shown(self.now)}"
+        )
+
+    def shown(self, figure: float) -> str:
+        """A figure of this kind for a person: `12.3%`, `1,631,458` or `2.51`."""
+        if self.is_share:
+            return f"{figure:.1%}"
+        return f"{figure:,.0f}" if figure == round(figure) else f"{figure:,.3g}"
 
 
 def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[Change]:

@@ -75,17 +75,15 @@ def _drift(drift: Sequence[Change], compared_to: str) -> Section | None:
         return Section(
             "drift", "Since the run before", [told, paragraph("Nothing did.")]
         )
-    rows = [(foreign(change.name), *_shown(change)) for change in drift]
+    rows = [
+        (foreign(change.name), change.shown(change.before), change.shown(change.now))
+        for change in drift
+    ]
     return Section(
         "drift",
         "Since the run before",
         [told, table(["figure", "before", "now"], rows, class_="figures")],
     )
-
-
-def _shown(change: Change) -> tuple[str, str]:
-    form = "{:.1%}" if change.is_share else "{:,.4g}"
-    return form.format(change.before), form.format(change.now)
 
 
 def _positions(levels: Mapping[str, Mapping[str, int]]) -> Section | None:

@@ -118,6 +118,7 @@ BEFORE = {
         ({"splits": {"train": {"requests": 125}}}, []),
         ({"splits": {"train": {"requests": 126}}}, ["train requests was 100 and is 126"]),
         ({"splits": {"train": {"requests": 79}}}, ["train requests was 100 and is 79"]),
+        ({"splits": {"train": {"requests": 1234567}}}, ["train requests was 100 and is 1,234,567"]),
         # 1% to 2.9%: nearly thrice, and less than two points
         ({"token": {"test": {"word": {"known": 971, "unknown": 29}}}}, []),
         (
