@@ -6,6 +6,7 @@ from typing import Any
 
 from beam.accounting import Rejected, RejectedRow
 from beam.batches import Batch, Column, Fields
+from beam.clock import Clock
 from beam.config import (
     EVENT_FIELDS,
     EVENT_FLAGS,
@@ -13,7 +14,7 @@ from beam.config import (
     ORDER_FIELDS,
     PreprocessConfig,
 )
-from beam.values import Clock, Results, each, flag_value, is_missing
+from beam.values import Results, each, flag_value, is_missing
 from tfrs_mmse.cli import CommandError
 
 _NUMBERS = ("timestamp", "position")

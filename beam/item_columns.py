@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 
 from beam.batches import Fields
+from beam.clock import Clock
 from beam.config import PreprocessConfig
 from beam.items import UPDATED_AT, ItemLayout
-from beam.values import Clock
 from tfrs_mmse import schema
 from tfrs_mmse.cli import CommandError
 

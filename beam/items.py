@@ -7,9 +7,10 @@ import polars as pl
 
 from beam.accounting import Rejected, RejectedRow
 from beam.batches import Batch, Fields
+from beam.clock import Clock
 from beam.config import PreprocessConfig
 from beam.parsing import Parsed, parse_batch
-from beam.values import Clock, each, id_value, is_missing, number_value, text_value
+from beam.values import each, id_value, is_missing, number_value, text_value
 from tfrs_mmse import schema
 from tfrs_mmse.cli import CommandError
 from tfrs_mmse.schema import GrainKind

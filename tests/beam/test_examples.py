@@ -5,11 +5,11 @@ import math
 import polars as pl
 import tensorflow as tf
 
+from beam.clock import Clock
 from beam.examples import encode_items as item_records
 from beam.examples import encode_requests, query_pieces, slot_pieces, slot_schema
 from beam.featurize import encode_items, encode_queries
 from beam.items import ItemLayout
-from beam.values import Clock
 from tests.beam.tables import table
 from tfrs_mmse.features import Featurizer
 from tfrs_mmse.schema import FeatureSpec, Grain, GrainKind

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from apache_beam.io.filesystems import FileSystems
 
+from beam.clock import Clock
 from beam.config import PreprocessConfig
 from beam.items import ItemLayout
 from beam.output import (
@@ -16,7 +17,6 @@ from beam.output import (
     split_counts,
     write_manifest,
 )
-from beam.values import Clock
 from tfrs_mmse import schema
 from tfrs_mmse.cli import CommandError
 from tfrs_mmse.schema import GrainKind
