@@ -12,13 +12,13 @@ Writes Parquet shards with `item_id`, `title` and `embedding`, and at last manif
 belong to. Any option of Apache Beam may follow. The same input gives the same bytes.
 """
 
-import logging
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from beam.config import PreprocessConfig
+from beam.flags import check_beam_flags
 from tfrs_mmse import cli
 
 
@@ -57,16 +57,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     args, beam_flags = parser.parse_known_args(argv)
     config = PreprocessConfig.read(args.config) if args.config else None
-    # Beam warns about Google Cloud clients on import, wanted or not.
-    logging.disable(logging.WARNING)
+    check_beam_flags(parser, beam_flags)
     from beam.embedding import embed_catalogue
-    from beam.local import unknown_flags
 
-    logging.disable(logging.NOTSET)
-    if unknown := unknown_flags(beam_flags):
-        parser.error(
-            f"unrecognized arguments: {' '.join(unknown)} (neither ours nor a pipeline option of Beam)"
-        )
     cli.print_result(
         embed_catalogue(
             args.model_dir,

@@ -11,13 +11,13 @@ The same input gives the same bytes.
 """
 
 import dataclasses
-import logging
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from beam.config import SPLIT_BY, PreprocessConfig
+from beam.flags import check_beam_flags
 from tfrs_mmse import cli
 
 
@@ -82,16 +82,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         config = dataclasses.replace(config, split_by=args.split_by)
     if args.max_rejected is not None:
         config = dataclasses.replace(config, max_rejected=args.max_rejected)
-    # Beam warns about Google Cloud clients on import, wanted or not.
-    logging.disable(logging.WARNING)
+    check_beam_flags(parser, beam_flags)
     from beam.job import preprocess
-    from beam.local import unknown_flags
 
-    logging.disable(logging.NOTSET)
-    if unknown := unknown_flags(beam_flags):
-        parser.error(
-            f"unrecognized arguments: {' '.join(unknown)} (neither ours nor a pipeline option of Beam)"
-        )
     summary = preprocess(
         args.events,
         args.items,
