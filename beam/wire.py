@@ -35,9 +35,8 @@ def varints(numbers: pl.Series) -> pl.Series:
 
 def _varints(values: np.ndarray, ends: np.ndarray) -> Any:
     """The varints of 64-bit integers, those up to each of these ends as one element: a large_binary array."""
-    values = values.view(
-        np.uint64
-    )  # negative numbers are written as those of the same bits
+    # A negative number is written as the unsigned one of the same bits.
+    values = values.view(np.uint64)
     sizes = _varint_sizes(values)
     starts = np.cumsum(sizes) - sizes
     data = np.empty(sizes.sum(), np.uint8)
