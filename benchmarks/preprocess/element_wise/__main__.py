@@ -66,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     namespaces = (*accounting.SOURCES, *schema.SPLITS)
     counters = accounting.read_counters(run(pipeline), namespaces)
-    used = {source: counters[source] for source in accounting.SOURCES}
+    used = accounting.merge_orders(counters)
     accounting.check_balance(used)
     cli.print_result({"splits": split_counts(counters), "accounting": used})
 
