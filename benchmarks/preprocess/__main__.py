@@ -1,17 +1,18 @@
 """Preprocessing: ours, the same pipeline element by element, and a Polars program, side by side in one run.
 
-    python -m benchmarks.preprocess > benchmarks/results/preprocess.json    # an hour or two on 2 cores, 16 GB of memory
+    python -m benchmarks.preprocess > benchmarks/results/preprocess.json    # half an hour on 2 cores, 16 GB of memory
     python -m benchmarks.preprocess --quick                                 # some minutes
 
-The input is the log of `beam.simulate`: at 1x 40,000 requests, which are 1,000,000 events, on 10,000 items; at 4x and
+The input is the log of `beam.simulate`: at 1x 30,000 requests, which are 760,000 events, on 7,500 items; at 4x and
 16x so many times as many requests and items. Every program reads the same plain JSONL files (benchmarks/preprocess/
 logs.py says why), runs in fresh processes, one after the other, and is timed from its start to its end.
 
-- ours: `python -m beam.preprocess`, with 1 and with 2 worker processes of Beam's local runner, and at the smallest size
-  with its runner inside one process;
+- ours: `python -m beam.preprocess` on Beam's local runner, with 1 worker, inside the runner's process, and with 2 worker
+  processes;
 - element-wise: `python -m benchmarks.preprocess.element_wise`, the same pipeline with one Python object an element, on
-  the same runner with the same workers. It writes the same records; it is measured at the sizes whose elements fit into
-  the memory of the runner;
+  the same runner with the same workers. It writes the same records. It is measured at the sizes whose elements fit into
+  the memory of the runner; with 2 worker processes only at the smallest, because there, with some millions of elements,
+  that runner lost rows again and again (ours would notice: it counts what is sent and what arrives);
 - Polars: `python -m benchmarks.preprocess.with_polars`, one process with a thread on each core. It makes the same
   levels and joins and writes Parquet; it does not tokenise and writes no TFRecords, so it does a good deal less.
 
@@ -24,7 +25,7 @@ says. Starting Python, TensorFlow and the workers takes 10 to 20 seconds, which 
 the seconds that it takes longer.
 
 Memory is the peak of each process (VmHWM, so pages that processes share count in each): that of the largest worker and
-that of the driver. Beam's local runner keeps what is shuffled between the steps in the driver, whose memory therefore
+that of the driver, which is the only process with 1 worker. Beam's local runner keeps what is shuffled between the steps in the driver, whose memory therefore
 grows with the log; a distributed runner has a shuffle service for that. `memory_of_largest_over_smallest_size` says by
 which factor each grew.
 """
@@ -44,7 +45,7 @@ from tfrs_mmse import cli
 
 _LIBRARIES = ("apache-beam", "polars", "pyarrow", "orjson", "tensorflow")
 _ELEMENT_WISE, _POLARS = "element-wise", "polars"
-_ATTEMPTS = 3  # element-wise with two workers has been seen to lose rows, once
+_ATTEMPTS = 3  # element-wise with worker processes has been seen to lose rows
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -55,12 +56,12 @@ class Sizes:
         num_requests: Of the log at 1x.
         num_items: Of the catalogue at 1x.
         scales: The sizes, ascending: so many times as much.
-        element_wise_scales: Those of them at which the element-wise pipeline is measured.
-        workers: Numbers of worker processes.
+        element_wise_scales: Those of them at which the element-wise pipeline is measured with one worker.
+        workers: Numbers of workers.
     """
 
-    num_requests: int = 40_000
-    num_items: int = 10_000
+    num_requests: int = 30_000
+    num_items: int = 7_500
     scales: tuple[int, ...] = (1, 4, 16)
     element_wise_scales: tuple[int, ...] = (1, 4)
     workers: tuple[int, ...] = (1, 2)
@@ -156,20 +157,15 @@ def _programs(sizes: Sizes, scale: int) -> list[tuple[str, str, list[str]]]:
     programs: list[tuple[str, str, list[str]]] = [
         (_POLARS, "benchmarks.preprocess.with_polars", [])
     ]
-    if scale == min(sizes.scales):
-        flags = _direct(1, "in_memory")
-        programs.append(("ours, in one process", "beam.preprocess", flags))
     for num_workers in sizes.workers:
-        flags = _direct(num_workers, "multi_processing")
+        mode = "in_memory" if num_workers == 1 else "multi_processing"
+        flags = [f"--direct_num_workers={num_workers}", f"--direct_running_mode={mode}"]
         programs.append((_named("ours", num_workers), "beam.preprocess", flags))
-        if scale in sizes.element_wise_scales:
+        scales = sizes.element_wise_scales if num_workers == 1 else sizes.scales[:1]
+        if scale in scales:
             name = _named(_ELEMENT_WISE, num_workers)
             programs.append((name, "benchmarks.preprocess.element_wise", flags))
     return programs
-
-
-def _direct(num_workers: int, mode: str) -> list[str]:
-    return [f"--direct_num_workers={num_workers}", f"--direct_running_mode={mode}"]
 
 
 def _named(program: str, num_workers: int) -> str:
