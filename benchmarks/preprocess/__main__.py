@@ -7,8 +7,8 @@ The input is the log of `beam.simulate`: at 1x 30,000 requests, which are 760,00
 16x so many times as many requests and items. Every program reads the same plain JSONL files (benchmarks/preprocess/
 logs.py says why), runs in fresh processes, one after the other, and is timed from its start to its end.
 
-- ours: `python -m beam.preprocess` on Beam's local runner, with 1 worker, inside the runner's process, and with 2 worker
-  processes;
+- ours: `python -m beam.preprocess` on Beam's local runner, with 1 worker, which is inside the runner's process, and with
+  2 worker processes;
 - element-wise: `python -m benchmarks.preprocess.element_wise`, the same pipeline with one Python object an element, on
   the same runner with the same workers. It writes the same records. It is measured at the sizes whose elements fit into
   the memory of the runner; with 2 worker processes only at the smallest, because there, with some millions of elements,
@@ -25,9 +25,9 @@ says. Starting Python, TensorFlow and the workers takes 10 to 20 seconds, which 
 the seconds that it takes longer.
 
 Memory is the peak of each process (VmHWM, so pages that processes share count in each): that of the largest worker and
-that of the driver, which is the only process with 1 worker. Beam's local runner keeps what is shuffled between the steps in the driver, whose memory therefore
-grows with the log; a distributed runner has a shuffle service for that. `memory_of_largest_over_smallest_size` says by
-which factor each grew.
+that of the driver, which is the only process with 1 worker. Beam's local runner keeps what is shuffled between the
+steps in the driver, whose memory therefore grows with the log; a distributed runner has a shuffle service for that.
+`memory_of_largest_over_smallest_size` says by which factor each grew.
 """
 
 import dataclasses
@@ -76,7 +76,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Measures and prints ratios, measurements and machine."""
     parser = cli.argument_parser("benchmarks.preprocess", __doc__)
     parser.add_argument(
-        "--quick", action="store_true", help="a fifth of the log, at 1x and 4x"
+        "--quick", action="store_true", help="a quarter of the log, at 1x and 4x"
     )
     parser.add_argument(
         "--work",
