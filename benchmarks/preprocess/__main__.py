@@ -7,8 +7,8 @@ The input is the log of `beam.simulate`: at 1x 30,000 requests, which are 760,00
 16x so many times as many requests and items. Every program reads the same plain JSONL files (benchmarks/preprocess/
 logs.py says why), runs in fresh processes, one after the other, and is timed from its start to its end.
 
-- ours: `python -m beam.preprocess` on Beam's local runner, with 1 worker, which is inside the runner's process, and with
-  2 worker processes;
+- ours: `python -m beam.preprocess` on Beam's local runner, with 1 worker, which is in the process of the runner, and
+  with 2 worker processes;
 - element-wise: `python -m benchmarks.preprocess.element_wise`, the same pipeline with one Python object an element, on
   the same runner with the same workers. It writes the same records. It is measured at the sizes whose elements fit into
   the memory of the runner; with 2 worker processes only at the smallest, because there, with some millions of elements,
