@@ -147,16 +147,23 @@ def check_balance(accounting: Mapping[str, Mapping[str, int]]) -> None:
             )
 
 
+def lost(what: str) -> CommandError:
+    """The error of a run in which the runner lost data between its workers."""
+    return CommandError(
+        f"{what}: the runner lost some on the way between its workers, and the output would be wrong; run it again, on "
+        "this machine with --direct_num_workers=1 --direct_running_mode=in_memory, which needs no such way"
+    )
+
+
 def check_parts(parts: Mapping[str, int]) -> None:
     """Asserts that every part of a table that a worker sent has arrived at another, once.
 
     Raises:
-        RuntimeError: one has not: the runner lost it, or gave it twice.
+        CommandError: one has not: the runner lost it, or gave it twice.
     """
     if parts.get(SENT, 0) != parts.get(RECEIVED, 0):
-        raise RuntimeError(
-            f"{parts.get(SENT, 0)} parts of tables were sent between workers and {parts.get(RECEIVED, 0)} arrived; "
-            "the output would be wrong, run it again"
+        raise lost(
+            f"{parts.get(SENT, 0)} parts of tables were sent and {parts.get(RECEIVED, 0)} arrived"
         )
 
 

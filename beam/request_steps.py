@@ -14,6 +14,7 @@ from beam.accounting import (
     count,
     count_all_dropped,
     count_dropped,
+    lost,
 )
 from beam.buckets import BucketFn, sent, tagged
 from beam.catalogue_steps import COUNTED, FeaturizingFn
@@ -214,11 +215,15 @@ class EncodeRequestsFn(FeaturizingFn):
 
 
 def _joined(rows: pl.DataFrame, answers: pl.DataFrame, key: str) -> pl.DataFrame:
-    """Each row with the answer for its key, in their order."""
+    """Each row with the answer for its key, in their order.
+
+    Raises:
+        CommandError: a row has none, though every key was asked for.
+    """
     found = answers.with_columns(_found=True)
     rows = rows.join(found, on=key, how="left", maintain_order="left")
     if (missing := rows.filter(pl.col("_found").is_null())).height:
-        raise ValueError(
+        raise lost(
             f"{missing.height} rows did not get what they asked for, first that of {missing[key][0]!r}"
         )
     return rows.drop("_found")

@@ -145,8 +145,9 @@ def _run(
         except cli.CommandError as e:
             if not left:
                 raise
-            failed.append(f"{module} {' '.join(map(str, args))}: {e}")
-            cli.say(f"to be run again: {failed[-1]}")
+            reason = str(e).strip().splitlines()[-1]
+            failed.append(f"{module}: {reason}")
+            cli.say(f"to be run again: {e}")
         finally:
             shutil.rmtree(output, ignore_errors=True)
     raise AssertionError("the last attempt returns or raises")

@@ -383,6 +383,6 @@ def test_a_run_that_disagrees_is_done_again_and_kept_in_mind(
     )
     assert run("--flag") == (cost, {"train": 2})
     (said,) = failed
-    assert "ours --flag: the splits must hold" in said and "got {'train': 1}" in said
+    assert "ours: the splits must hold" in said and "got {'train': 1}" in said
     with pytest.raises(CommandError, match="do not trust either's speed"):
         run()
