@@ -147,12 +147,20 @@ def check_balance(accounting: Mapping[str, Mapping[str, int]]) -> None:
             )
 
 
+_LOST = "the runner lost some on the way between its workers"
+
+
 def lost(what: str) -> CommandError:
     """The error of a run in which the runner lost data between its workers."""
     return CommandError(
-        f"{what}: the runner lost some on the way between its workers, and the output would be wrong; run it again, on "
-        "this machine with --direct_num_workers=1 --direct_running_mode=in_memory, which needs no such way"
+        f"{what}: {_LOST}, and the output would be wrong; run it again, on this machine with "
+        "--direct_num_workers=1 --direct_running_mode=in_memory, which needs no such way"
     )
+
+
+def is_lost(error: CommandError) -> bool:
+    """Whether it is such an error; from another process it comes as its sentence alone."""
+    return _LOST in str(error)
 
 
 def check_parts(parts: Mapping[str, int]) -> None:

@@ -47,6 +47,20 @@ def unknown_flags(flags: Sequence[str]) -> list[str]:
     return unknown
 
 
+ONE_PROCESS = ("--direct_num_workers=1", "--direct_running_mode=in_memory")
+
+
+def chooses_processes(flags: Sequence[str], *, num_bytes: int) -> bool:
+    """Whether it is `make_pipeline` that decides to work in several processes: nobody has asked for them."""
+    runner = PipelineOptions(list(flags)).view_as(StandardOptions).runner
+    return (
+        (runner is None or runner.lower() in _LOCAL_RUNNERS)
+        and not any(flag.startswith("--direct") for flag in flags)
+        and num_bytes > _SMALL_BYTES
+        and len(os.sched_getaffinity(0)) > 1
+    )
+
+
 def make_pipeline(flags: Sequence[str], *, num_bytes: int = 0) -> beam.Pipeline:
     """A pipeline with Beam's options.
 
@@ -62,11 +76,10 @@ def make_pipeline(flags: Sequence[str], *, num_bytes: int = 0) -> beam.Pipeline:
     runner = options.view_as(StandardOptions).runner
     if runner is not None and runner.lower() not in _LOCAL_RUNNERS:
         return beam.Pipeline(options=options)
-    direct = options.view_as(DirectOptions)
-    if not any(flag.startswith("--direct") for flag in flags):
-        cores = len(os.sched_getaffinity(0)) if num_bytes > _SMALL_BYTES else 1
-        direct.direct_num_workers = cores
-        direct.direct_running_mode = "multi_processing" if cores > 1 else "in_memory"
+    if chooses_processes(flags, num_bytes=num_bytes):
+        direct = options.view_as(DirectOptions)
+        direct.direct_num_workers = len(os.sched_getaffinity(0))
+        direct.direct_running_mode = "multi_processing"
     return beam.Pipeline(runner=FnApiRunner(), options=options)
 
 

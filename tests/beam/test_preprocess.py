@@ -9,12 +9,17 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import tensorflow as tf
+from apache_beam.options.pipeline_options import DirectOptions
+from apache_beam.runners.runner import PipelineResult
 
+from beam import local
+from beam.accounting import lost
 from beam.preprocess import main
 from tests.beam.small_shop import EVENTS, ITEMS, arguments, lines_of, write_logs
 from tfrs_mmse import schema
@@ -274,3 +279,39 @@ def test_columns_that_are_not_used_are_named(
         "columns not used: seller; give them a role in --config"
         in capfd.readouterr().err
     )
+
+
+@pytest.mark.parametrize(
+    ("flags", "modes"),
+    [
+        ([], ["multi_processing", "in_memory"]),
+        (["--direct_running_mode=multi_processing"], ["multi_processing"]),
+    ],
+)
+def test_a_run_that_lost_parts_is_made_again_in_one_process_unless_that_was_asked_for(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    flags: list[str],
+    modes: list[str],
+) -> None:
+    seen: list[str] = []
+
+    def lossy(pipeline: beam.Pipeline) -> PipelineResult:
+        direct = pipeline.options.view_as(DirectOptions)
+        seen.append(direct.direct_running_mode)
+        if len(seen) == 1:
+            raise lost("3 parts of tables were sent and 2 arrived")
+        return local.run(pipeline)
+
+    monkeypatch.setattr("beam.job.run", lossy)
+    monkeypatch.setattr("beam.local._SMALL_BYTES", 0)
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1})
+    write_logs(tmp_path)
+    argv = [*arguments(tmp_path), "--output", str(tmp_path / "out"), *flags]
+    assert main(argv) == (0 if len(modes) > 1 else 1)
+    assert seen == modes
+    said = capfd.readouterr().err
+    assert ("Working again, in one process" in said) == (len(modes) > 1)
+    assert "3 parts of tables were sent and 2 arrived: the runner lost some" in said
+    assert (tmp_path / "out" / schema.MANIFEST).exists() == (len(modes) > 1)
