@@ -19,6 +19,7 @@ from typing import NamedTuple
 import apache_beam
 import pytest
 
+from tests.beam.processes import children
 from tests.conftest import Shop
 
 FLINK = "1.20"
@@ -107,12 +108,10 @@ def flink_jar() -> Path:
 
 def java_of(command: int) -> int:
     """The Java process that the command started."""
-    tasks = Path(f"/proc/{command}/task").iterdir()
-    children = [
-        int(word) for task in tasks for word in (task / "children").read_text().split()
-    ]
     (found,) = [
-        pid for pid in children if Path(f"/proc/{pid}/comm").read_text() == "java\n"
+        pid
+        for pid in children(command)
+        if Path(f"/proc/{pid}/comm").read_text() == "java\n"
     ]
     return found
 

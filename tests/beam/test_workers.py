@@ -17,6 +17,7 @@ import pytest
 
 from beam import workers
 from beam.local import make_pipeline, run
+from tests.beam.processes import children
 from tests.conftest import Shop
 from tfrs_mmse.cli import CommandError
 
@@ -39,12 +40,7 @@ class Run(NamedTuple):
 
     def workers(self) -> list[int]:
         """The process ids of the workers."""
-        tasks = Path(f"/proc/{self.command.pid}/task").iterdir()
-        return sorted(
-            int(word)
-            for task in tasks
-            for word in (task / "children").read_text().split()
-        )
+        return sorted(children(self.command.pid))
 
     def started(self) -> list[int]:
         wait_for(lambda: len(self.workers()) == 2)
