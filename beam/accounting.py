@@ -20,6 +20,7 @@ READ, USED = "read", "used"
 
 PARTS = "parts"  # counters of what passes between the workers
 SENT, RECEIVED = "sent", "received"
+_LOST = "the runner lost some on the way between its workers"
 
 
 class Rejected(enum.StrEnum):
@@ -145,9 +146,6 @@ def check_balance(accounting: Mapping[str, Mapping[str, int]]) -> None:
             raise RuntimeError(
                 f"{source}: {read} rows read, but {accounted} accounted for: {dict(counts)}"
             )
-
-
-_LOST = "the runner lost some on the way between its workers"
 
 
 def lost(what: str) -> CommandError:

@@ -16,9 +16,8 @@ from beam.accounting import Rejected, RejectedRow
 from beam.batches import Batch, Column, Fields, Section, Unreadable
 
 _BLOCK = 2 << 20  # bytes of lines in a batch: they stay in the cache of a core
-_FIRST_BLOCK = (
-    1 << 18
-)  # in the first one of a section, which only shows what is to be expected
+# Of the first block of a section, which only shows what types are to be expected.
+_FIRST_BLOCK = 1 << 18
 _TYPES = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
 
 Types = dict[str, pa.DataType]

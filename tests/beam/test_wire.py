@@ -13,11 +13,10 @@ INT64 = (0, 1, 127, 128, 16_383, 16_384, 2**31 - 1, 2**62, 2**63 - 1, -1, -(2**6
 def features(pieces: pl.Series, *ends: int) -> list[tf.train.Feature]:
     """What is read of the feature of integers that holds the rows up to each end."""
     messages = wire.ints_feature(wire.runs(pieces, np.array(ends)))
-    (feature,) = (
-        [tf.train.Example.FromString(record) for record in records]
-        for records in [wire.examples({"x": messages}).to_pylist()]
-    )
-    return [example.features.feature["x"] for example in feature]
+    return [
+        tf.train.Example.FromString(record).features.feature["x"]
+        for record in wire.examples({"x": messages}).to_pylist()
+    ]
 
 
 def test_a_varint_is_that_of_the_specification() -> None:
