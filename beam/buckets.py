@@ -7,6 +7,7 @@ import apache_beam as beam
 import polars as pl
 from apache_beam.typehints import no_annotations
 
+from beam import depot as depots
 from beam.accounting import PARTS, RECEIVED, SENT, count
 from beam.tables import Part, Schema, unpack
 
@@ -17,6 +18,11 @@ class BucketFn(beam.DoFn):
     def __init__(self, schemas: Mapping[str, Schema]) -> None:
         super().__init__()
         self._schemas = schemas
+        self._depot: str | None = None
+
+    def read_from(self, depot: str | None) -> None:
+        """Says where the parts are: in this depot, or, if there is none, in the elements themselves."""
+        self._depot = depot
 
     def tables(
         self, element: tuple[int, Mapping[str, Iterable[bytes]]]
@@ -25,8 +31,15 @@ class BucketFn(beam.DoFn):
         number, by_name = element
         tables = {}
         for name, schema in self._schemas.items():
-            parts = list(by_name.get(name, ()))
+            parts = [
+                part
+                for source, parts in by_name.items()
+                if source.partition(".")[0] == name
+                for part in parts
+            ]
             count(PARTS, RECEIVED, len(parts))
+            if self._depot is not None:
+                parts = depots.fetch(self._depot, parts)
             tables[name] = unpack(parts, schema)
         return number, tables
 
@@ -39,29 +52,48 @@ class PerBucket(beam.PTransform):
         fn: BucketFn,
         *side_inputs: Any,
         num_buckets: int,
+        depot: str | None,
         outputs: Sequence[str],
     ) -> None:
         """Args:
         fn: What to do.
         *side_inputs: Further arguments of its `process`.
         num_buckets: Buckets have the numbers below this.
+        depot: A folder for the parts, so that only notes of them travel (`beam/depot.py`); None: they travel.
         outputs: The tags of what it yields.
         """
         super().__init__()
         self._fn, self._side_inputs = fn, side_inputs
         self._num_buckets, self._outputs = num_buckets, outputs
+        self._depot = depot
+        fn.read_from(depot)
 
     @no_annotations
     def expand(self, tables: Mapping[str, beam.PCollection[Part]]) -> Any:
+        """Args:
+        tables: The parts of each table by its name; where they come from several steps, by NAME.STEP.
+        """
         pipeline = next(iter(tables.values())).pipeline
         every = pipeline | "EveryBucket" >> beam.Create(
             [(number, b"") for number in range(self._num_buckets)], reshuffle=False
         ).with_output_types(Part)
         return (
-            {**tables, "": every}
+            {**self._sent(tables), "": every}
             | "Together" >> beam.CoGroupByKey()
             | beam.ParDo(self._fn, *self._side_inputs).with_outputs(*self._outputs)
         )
+
+    def _sent(
+        self, tables: Mapping[str, beam.PCollection[Part]]
+    ) -> Mapping[str, beam.PCollection[Part]]:
+        if self._depot is None:
+            return tables
+        return {
+            name: parts
+            | f"Deposit_{name}"
+            >> beam.ParDo(depots.DepositFn(self._depot)).with_output_types(Part)
+            for name, parts in tables.items()
+        }
 
 
 def tagged(tag: str, elements: Iterable[Any]) -> Iterator[Any]:

@@ -13,6 +13,7 @@ import polars as pl
 import pyarrow as pa
 from apache_beam.ml.inference.base import RunInference
 
+from beam import depot as depots
 from beam import output as outputs
 from beam import progress
 from beam.accounting import (
@@ -82,18 +83,20 @@ def embed_catalogue(
     num_shards = min(math.ceil(num_bytes / _SHARD_BYTES) or 1, _MAX_SHARDS)
     folder = outputs.begin(output, outputs.EMBEDDINGS)
     try:
-        pipeline = make_pipeline(beam_flags, num_bytes=num_bytes)
-        build(
-            pipeline,
-            files=files,
-            layout=layout,
-            handler=ItemTowerHandler(model_dir, facts.fingerprint),
-            output=folder,
-            num_shards=num_shards,
-        )
         cli.say(f"embedding {len(files)} item files into {output}")
-        with progress.shown():
-            result = run(pipeline)
+        with depots.opened(folder, beam_flags) as depot:
+            pipeline = make_pipeline(beam_flags, num_bytes=num_bytes)
+            build(
+                pipeline,
+                files=files,
+                layout=layout,
+                handler=ItemTowerHandler(model_dir, facts.fingerprint),
+                output=folder,
+                num_shards=num_shards,
+                depot=depot,
+            )
+            with progress.shown():
+                result = run(pipeline)
         accounting = read_counters(result, [ITEMS, PARTS])
         check_parts(accounting.pop(PARTS))
         cli.say(table(accounting))
@@ -134,6 +137,7 @@ def build(
     handler: ItemTowerHandler,
     output: str,
     num_shards: int,
+    depot: str | None,
 ) -> None:
     """Adds all steps to a pipeline: the rows of one item meet in its bucket, and a bucket becomes a shard.
 
@@ -146,6 +150,7 @@ def build(
         handler: The item tower.
         output: The directory that shards and dead letters are written to.
         num_shards: Shards, and buckets.
+        depot: A folder for what is shuffled (`beam/depot.py`); None: the runner shuffles it.
     """
     rows = pipeline | "ReadItems" >> ReadLog(
         ITEMS,
@@ -157,7 +162,7 @@ def build(
         redact=False,
     )
     kept = {"rows": rows.rows} | "KeepItems" >> PerBucket(
-        _KeepItemsFn(layout), num_buckets=num_shards, outputs=["batches"]
+        _KeepItemsFn(layout), num_buckets=num_shards, depot=depot, outputs=["batches"]
     )
     _ = (
         kept.batches

@@ -7,6 +7,7 @@ from typing import Any
 
 from apache_beam.runners.runner import PipelineResult
 
+from beam import depot as depots
 from beam import progress
 from beam.accounting import (
     EVENTS,
@@ -77,10 +78,18 @@ def preprocess(
     def attempt(flags: Sequence[str]) -> dict[str, Any]:
         folder = begin(output)
         try:
-            pipeline = make_pipeline(flags, num_bytes=logs.num_bytes)
-            build(pipeline, logs=logs, config=config, output=folder, redact=redact)
-            with progress.shown():
-                result = run(pipeline)
+            with depots.opened(folder, flags) as depot:
+                pipeline = make_pipeline(flags, num_bytes=logs.num_bytes)
+                build(
+                    pipeline,
+                    logs=logs,
+                    config=config,
+                    output=folder,
+                    redact=redact,
+                    depot=depot,
+                )
+                with progress.shown():
+                    result = run(pipeline)
             summary = _conclude(
                 result, logs, config, folder, before, compare_to or output
             )

@@ -50,11 +50,16 @@ def unknown_flags(flags: Sequence[str]) -> list[str]:
 ONE_PROCESS = ("--direct_num_workers=1", "--direct_running_mode=in_memory")
 
 
+def is_local(flags: Sequence[str]) -> bool:
+    """Whether these pipeline options leave the work to this machine: no other runner is named."""
+    runner = PipelineOptions(list(flags)).view_as(StandardOptions).runner
+    return runner is None or runner.lower() in _LOCAL_RUNNERS
+
+
 def chooses_processes(flags: Sequence[str], *, num_bytes: int) -> bool:
     """Whether it is `make_pipeline` that decides to work in several processes: nobody has asked for them."""
-    runner = PipelineOptions(list(flags)).view_as(StandardOptions).runner
     return (
-        (runner is None or runner.lower() in _LOCAL_RUNNERS)
+        is_local(flags)
         and not any(flag.startswith("--direct") for flag in flags)
         and num_bytes > _SMALL_BYTES
         and len(os.sched_getaffinity(0)) > 1
@@ -73,8 +78,7 @@ def make_pipeline(flags: Sequence[str], *, num_bytes: int = 0) -> beam.Pipeline:
         num_bytes: About how large the input is.
     """
     options = PipelineOptions(list(flags))
-    runner = options.view_as(StandardOptions).runner
-    if runner is not None and runner.lower() not in _LOCAL_RUNNERS:
+    if not is_local(flags):
         return beam.Pipeline(options=options)
     if chooses_processes(flags, num_bytes=num_bytes):
         direct = options.view_as(DirectOptions)

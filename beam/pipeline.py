@@ -38,6 +38,7 @@ def build(
     config: PreprocessConfig,
     output: str,
     redact: bool,
+    depot: str | None,
 ) -> None:
     """Adds all steps of preprocessing to a pipeline.
 
@@ -51,12 +52,13 @@ def build(
         config: The configuration, with a number of shards.
         output: The directory that the shards, vocabularies and dead letters are written to.
         redact: Whether rejected events are left out of the dead letters.
+        depot: A folder for what is shuffled (`beam/depot.py`); None: the runner shuffles it.
     """
     spec = logs.items.feature_spec(config)
     kinds = {grain.name: grain.kind for grain in spec.grains}
     numbers = [name for name, kind in kinds.items() if kind is GrainKind.NUMBER]
     num_shards = config.num_shards
-    per_bucket = functools.partial(PerBucket, num_buckets=num_shards)
+    per_bucket = functools.partial(PerBucket, num_buckets=num_shards, depot=depot)
 
     rows = pipeline | "ReadItems" >> ReadLog(
         ITEMS,
@@ -88,17 +90,13 @@ def build(
         )
         if files or source == EVENTS
     ]
-    touches = [log.touches for log in events] | "AllTouches" >> beam.Flatten()
-    attributed = {"touches": touches} | "AttributeOrders" >> per_bucket(
-        AttributeFn(config), outputs=["sightings"]
-    )
-    sightings = [
-        attributed.sightings,
-        *(log.sightings for log in events),
-    ] | "AllSightings" >> beam.Flatten()
-    shown = {"sightings": sightings} | "CollectSlots" >> per_bucket(
-        CollectSlotsFn(config), outputs=["slots", "asked"]
-    )
+    attributed = {
+        f"touches.{n}": log.touches for n, log in enumerate(events)
+    } | "AttributeOrders" >> per_bucket(AttributeFn(config), outputs=["sightings"])
+    shown = {
+        "sightings.attributed": attributed.sightings,
+        **{f"sightings.{n}": log.sightings for n, log in enumerate(events)},
+    } | "CollectSlots" >> per_bucket(CollectSlotsFn(config), outputs=["slots", "asked"])
     catalogue = {"rows": rows.rows, "asked": shown.asked} | "KeepItems" >> per_bucket(
         KeepItemsFn(logs.items, config), outputs=["items", "known", "counts"]
     )
@@ -138,6 +136,7 @@ def build(
     written = {"chosen": chosen.chosen} | "WriteVocabularies" >> PerBucket(
         WriteVocabulariesFn(config, kinds, output),
         num_buckets=1,
+        depot=depot,
         outputs=["vocabularies"],
     )
     vocabularies = beam.pvalue.AsDict(written.vocabularies)
@@ -153,7 +152,11 @@ def build(
         num_train,
         outputs=["pieces", "statistics"],
     )
-    counted = [built.statistics, queries.statistics, encoded.statistics]
+    statistics = {
+        "statistics.requests": built.statistics,
+        "statistics.queries": queries.statistics,
+        "statistics.items": encoded.statistics,
+    }
     if logs.event_files:
         written_requests = {
             "requests": finished.requests,
@@ -164,8 +167,7 @@ def build(
             vocabularies,
             outputs=["statistics"],
         )
-        counted.append(written_requests.statistics)
-    together = counted | "AllStatistics" >> beam.Flatten()
-    _ = {"statistics": together} | "WriteStatistics" >> PerBucket(
-        WriteStatisticsFn(output), num_buckets=1, outputs=[]
+        statistics["statistics.tokens"] = written_requests.statistics
+    _ = statistics | "WriteStatistics" >> PerBucket(
+        WriteStatisticsFn(output), num_buckets=1, depot=depot, outputs=[]
     )
