@@ -11,8 +11,9 @@ logs.py says why), runs in fresh processes, one after the other, and is timed fr
   with 2 worker processes;
 - element-wise: `python -m benchmarks.preprocess.element_wise`, the same pipeline with one Python object an element, on
   the same runner with the same workers. It writes the same records. It is measured at the sizes whose elements fit into
-  the memory of the runner; with 2 worker processes only at the smallest, because there, with some millions of elements,
-  that runner lost rows again and again (ours would notice: it counts what is sent and what arrives);
+  the memory of the runner, which keeps there what it shuffles; with 2 worker processes only at the smallest, because
+  with some millions of elements that runner lost rows again and again (ours would notice: it counts what is sent and
+  what arrives);
 - Polars: `python -m benchmarks.preprocess.with_polars`, one process with a thread on each core. It makes the same
   levels and joins and writes Parquet; it does not tokenise and writes no TFRecords, so it does a good deal less.
 
@@ -25,9 +26,8 @@ says. Starting Python, TensorFlow and the workers takes 10 to 20 seconds, which 
 the seconds that it takes longer.
 
 Memory is the peak of each process (VmHWM, so pages that processes share count in each): that of the largest worker and
-that of the driver, which is the only process with 1 worker. Beam's local runner keeps what is shuffled between the
-steps in the driver, whose memory therefore grows with the log; a distributed runner has a shuffle service for that.
-`memory_of_largest_over_smallest_size` says by which factor each grew.
+that of the driver, which is the only process with 1 worker. `memory_of_largest_over_smallest_size` says by which
+factor each grew.
 """
 
 import dataclasses
