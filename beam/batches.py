@@ -1,5 +1,6 @@
 """Some rows of a file, in the form that its format gives, and the section of the file that they are from."""
 
+import collections
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
@@ -9,6 +10,17 @@ from beam.accounting import Rejected
 
 Fields = Mapping[str, Any]
 Column: TypeAlias = list[Any] | pa.Array
+
+
+def told_apart(names: Sequence[str]) -> list[str]:
+    """Names of columns, each once: of several `id`, none is meant by `id`, but one by `id#1`, one by `id#2`, ..."""
+    counts = collections.Counter(names)
+    seen: collections.Counter[str] = collections.Counter()
+    seen_names = []
+    for name in names:
+        seen[name] += 1
+        seen_names.append(f"{name}#{seen[name]}" if counts[name] > 1 else name)
+    return seen_names
 
 
 class Section(NamedTuple):

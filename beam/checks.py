@@ -7,6 +7,8 @@ from beam.config import PreprocessConfig
 from tfrs_mmse import schema
 from tfrs_mmse.cli import CommandError
 
+_ODD = 8.0  # a factor between the odds of the requests and of the period
+
 
 def check_events(
     counters: Mapping[str, Mapping[str, int]],
@@ -60,3 +62,18 @@ def check_events(
             f"all {splits[kept]['requests']} requests fell into the {kept} split and the {empty[0]} split is empty "
             f"(split_by {config.split_by}, test_fraction {config.test_fraction}); {advice}, or change test_fraction"
         )
+
+
+def odd_split(
+    splits: Mapping[str, Mapping[str, int]], config: PreprocessConfig
+) -> str | None:
+    """A sentence where a split by time holds far more or far fewer requests than its part of the period should."""
+    train, test = (splits[split]["requests"] for split in schema.SPLITS)
+    share = test / (train + test)
+    odds = (share / (1 - share)) / (config.test_fraction / (1 - config.test_fraction))
+    if config.split_by != "time" or 1 / _ODD < odds < _ODD:
+        return None
+    return (
+        f"the test split, the last {config.test_fraction:.0%} of the period, holds {share:.1%} of the requests: if "
+        "that is not how the shop's traffic went, some moments are wrong (see the days in stats.html)"
+    )

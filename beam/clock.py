@@ -15,6 +15,7 @@ _MAX_SECONDS = (
     1e11  # the year 5138; a larger number is in another unit, which we do not guess at
 )
 _NUMBERS = (pa.int64(), pa.float64())
+_UTC = ("UTC", "GMT", "Z")  # at the end of a format: the moment names its zone
 _UNITS = {"s": 1, "ms": 1e3, "us": 1e6, "ns": 1e9}
 
 
@@ -24,7 +25,7 @@ class Clock(NamedTuple):
     Attributes:
         unit: Of numbers since 1970: `s`, `ms`, `us` or `ns`.
         zone: The time zone of moments that do not name theirs.
-        format: Of strings, as `strptime` takes it; `""` for ISO 8601.
+        format: Of strings and whole numbers, as `strptime` takes it; `""` for ISO 8601 and for numbers since 1970.
     """
 
     unit: str = "s"
@@ -42,6 +43,8 @@ class Clock(NamedTuple):
                 raise RejectedRow(Rejected.MISSING_FIELD)
             case bool():
                 raise RejectedRow(Rejected.BAD_TIMESTAMP)
+            case int() if self.format:  # 20231114 may be a date
+                return self._of_string(str(value))
             case int() | float():
                 try:
                     return _plausible(value / _UNITS[self.unit])
@@ -51,11 +54,15 @@ class Clock(NamedTuple):
                 return self._of_string(value)
             case datetime.datetime():
                 return self._of_moment(value)
+            case datetime.date():
+                midnight = datetime.time()
+                return self._of_moment(datetime.datetime.combine(value, midnight))
         raise RejectedRow(Rejected.BAD_TIMESTAMP)
 
     def each(self, values: Column) -> Results:
         """`seconds` of each value, None where it has none."""
-        if not isinstance(values, pa.Array) or values.type not in _NUMBERS:
+        is_numbers = isinstance(values, pa.Array) and values.type in _NUMBERS
+        if self.format or not is_numbers:
             return each(self.seconds, values)
         seconds = pl.Series("seconds", values).cast(pl.Float64) / _UNITS[self.unit]
         return seconds.to_frame().select(
@@ -79,8 +86,12 @@ class Clock(NamedTuple):
 
     def _of_moment(self, moment: datetime.datetime) -> float:
         if moment.tzinfo is None:
-            moment = moment.replace(tzinfo=zoneinfo.ZoneInfo(self.zone))
-        return _plausible(moment.timestamp())
+            zone = "UTC" if self.format.endswith(_UTC) else self.zone
+            moment = moment.replace(tzinfo=zoneinfo.ZoneInfo(zone))
+        try:
+            return _plausible(moment.timestamp())
+        except (ValueError, OverflowError):  # year 1 or 9999, with an offset
+            raise RejectedRow(Rejected.BAD_TIMESTAMP) from None
 
 
 def _plausible(seconds: float) -> float:

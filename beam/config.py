@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-import math
+import sys
 import zoneinfo
 from collections.abc import Mapping
 from pathlib import Path
@@ -35,6 +35,7 @@ _CHOICES = {
     "cart_level": CART_LEVELS,
     "timestamp_unit": TIME_UNITS,
     "order_timestamp_unit": TIME_UNITS,
+    "item_timestamp_unit": TIME_UNITS,
 }
 _AT_LEAST = {
     "attribution_hours": 0,
@@ -66,11 +67,15 @@ class PreprocessConfig:
             are known.
         cart_level: What an item that was put into the cart counts as: `clicked` or `ordered`.
         timestamp_unit: Of numbers since 1970: `s`, `ms`, `us` or `ns`.
-        timestamp_format: Of strings, as Python's `strptime` takes it; "" for ISO 8601.
+        timestamp_format: Of strings and of whole numbers like 20231114, as Python's `strptime` takes it; "" for ISO
+            8601.
         time_zone: That of moments without one, by its name in the time zone database, such as `America/Sao_Paulo`.
         order_timestamp_unit: The same three for files of orders, which may write moments in their own way.
         order_timestamp_format: See there.
         order_time_zone: See there.
+        item_timestamp_unit: The same three for `updated_at` in the catalogue.
+        item_timestamp_format: See there.
+        item_time_zone: See there.
         roles: Catalogue column (our name) -> `text`, `categorical`, `number` or `ignore`.
         split_by: `time`: the last part of the period is the test split; `query`: a share of the distinct queries is.
         test_fraction: That part of the period, or that share of the queries; between 0 and 1.
@@ -102,6 +107,9 @@ class PreprocessConfig:
     order_timestamp_unit: str = "s"
     order_timestamp_format: str = ""
     order_time_zone: str = "UTC"
+    item_timestamp_unit: str = "s"
+    item_timestamp_format: str = ""
+    item_time_zone: str = "UTC"
     split_by: str = "time"
     test_fraction: float = 0.2
     attribution_hours: float = 24.0
@@ -136,6 +144,7 @@ class PreprocessConfig:
                 )
         _check_zone("time_zone", self.time_zone)
         _check_zone("order_time_zone", self.order_time_zone)
+        _check_zone("item_time_zone", self.item_time_zone)
         for source, mapping, known in (
             ("event", self.event_columns, EVENT_COLUMNS),
             ("order", self.order_columns, ORDER_FIELDS),
@@ -144,6 +153,24 @@ class PreprocessConfig:
                 raise CommandError(
                     f"{source}_columns names {_listed(unknown)}; {source}s have {_listed(known)}"
                 )
+        for name, written in (
+            ("timestamp_format", self.timestamp_format),
+            ("order_timestamp_format", self.order_timestamp_format),
+            ("item_timestamp_format", self.item_timestamp_format),
+        ):
+            if "%Z" in written:
+                raise CommandError(
+                    f"{name} must not hold %Z, whose meaning depends on the machine: write UTC or GMT in its place if "
+                    "all moments have that, or %z for an offset"
+                )
+        columns = [
+            self.item_columns.get(name, name)
+            for name in {"item_id", "title", *self.item_columns}
+        ]
+        if twice := sorted(name for name in columns if columns.count(name) > 1):
+            raise CommandError(
+                f"item_columns gives the column {twice[0]} two names; give it one"
+            )
         for name, kind in self.event_names.items():
             if kind not in KINDS:
                 raise CommandError(
@@ -164,7 +191,7 @@ class PreprocessConfig:
         """
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as e:
+        except (ValueError, RecursionError) as e:
             raise CommandError(f"config {path} is not valid JSON: {e}") from None
         if not isinstance(values, dict):
             raise CommandError(
@@ -189,7 +216,7 @@ def _check_type(name: str, wanted: Any, value: Any) -> None:
     if wanted is int or wanted is str:
         good = type(value) is wanted
     elif wanted is float:
-        good = type(value) in (int, float) and math.isfinite(value)
+        good = type(value) in (int, float) and abs(value) <= sys.float_info.max
     else:
         good = isinstance(value, dict) and all(
             type(part) is str for pair in value.items() for part in pair
@@ -206,7 +233,7 @@ def _check_type(name: str, wanted: Any, value: Any) -> None:
 def _check_zone(name: str, zone: str) -> None:
     try:
         zoneinfo.ZoneInfo(zone)
-    except (ValueError, OSError):
+    except (ValueError, OSError, zoneinfo.ZoneInfoNotFoundError):
         raise CommandError(
             f"{name} must be a name of the time zone database, such as Europe/Berlin, got {zone!r}"
         ) from None

@@ -72,6 +72,7 @@ def embed_catalogue(
     Raises:
         CommandError: model or input cannot be used, or too much of the input cannot.
     """
+    output = outputs.named(output)
     files = match_files(items, source=ITEMS)
     path, rows = read_head(list(files), source=ITEMS)
     facts = ItemTower(model_dir).facts()

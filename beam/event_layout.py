@@ -14,7 +14,7 @@ from beam.config import (
     ORDER_FIELDS,
     PreprocessConfig,
 )
-from beam.values import Results, each, flag_value, is_missing
+from beam.values import Results, each, flag_value, is_missing, text_value
 from tfrs_mmse.cli import CommandError
 
 _NUMBERS = ("timestamp", "position")
@@ -64,7 +64,9 @@ class EventLayout:
         (value,) = values
         if is_missing(value):
             raise RejectedRow(Rejected.MISSING_FIELD)
-        name = self.names.get(value) if isinstance(value, str) else None
+        if isinstance(value, bool | list | tuple):
+            raise RejectedRow(Rejected.UNKNOWN_EVENT)
+        name = self.names.get(text_value(value, Rejected.UNKNOWN_EVENT))
         if name is None:
             raise RejectedRow(Rejected.UNKNOWN_EVENT)
         return KINDS.index(name)
@@ -110,9 +112,11 @@ def event_layout(
     present = _columns(rows)
     mapping = config.event_columns
     columns = {name: mapping.get(name, name) for name in EVENT_FIELDS}
+    # A flag that the first rows lack may come in later ones.
     flags = {mapping.get(name, name): kind for name, kind in EVENT_FLAGS.items()}
-    flags = {column: kind for column, kind in flags.items() if column in present}
-    is_wide = bool(flags) and columns["event"] not in present
+    is_wide = columns["event"] not in present and any(
+        column in present for column in flags
+    )
     wanted = [*columns, *(name for name in EVENT_FLAGS if name in mapping)]
     for name in wanted:
         column = mapping.get(name, name)

@@ -15,6 +15,7 @@ _DIRECTIONS: tuple[tuple[Literal["backward", "forward"], float | None], ...] = (
     ("backward", None),
     ("forward", 24 * _HOUR),
 )
+_ONE_USER = 0.2
 _ONE_TIME = 0.9  # so many of all moments at one time of day are dates only
 
 
@@ -59,6 +60,7 @@ def of_events(events: pl.DataFrame, *, now: float) -> dict[str, Any]:
             "requests_longer_than_a_day": _share(
                 (requests["seconds"] > 24 * _HOUR).sum(), requests.height
             ),
+            "of_one_user": _of_one_user(events),
             "in_the_future": _share((moments > now + 24 * _HOUR).sum(), events.height),
         },
         "lowest_position": _lowest(events),
@@ -176,6 +178,12 @@ def warnings(
                 f"{orders['before_their_click']} of them come less than a day before their click: are both logs in "
                 "one time zone? (time_zone in --config holds for moments without one)"
             )
+    if facts["users"] and share["of_one_user"] > _ONE_USER:
+        user = events.filter(pl.col("user_id") != "")["user_id"].mode().sort()[0]
+        found.append(
+            f"{share['of_one_user']:.0%} of the events with a user are of {user!r}: if that stands for nobody, leave "
+            "it empty, or orders go to others' clicks"
+        )
     if share["requests_of_several_queries"] > _MUCH:
         found.append(
             f"{share['requests_of_several_queries']:.0%} of the requests have several queries: request_id seems to "
@@ -192,6 +200,11 @@ def warnings(
     if share["in_the_future"] > 0:
         found.append(
             f"{share['in_the_future']:.1%} of the events lie in the future: look at timestamp_unit and time_zone"
+        )
+    if events.height and _has_outliers(events["timestamp"]):
+        found.append(
+            f"a few events are far from all others in time, from {facts['from']} to {facts['to']}: split_by time "
+            "divides the whole of that period"
         )
     if events.height and _one_time_of_day(events["timestamp"]):
         found.append(
@@ -238,9 +251,24 @@ def _lowest(events: pl.DataFrame) -> int | None:
     return int(known.min()) if len(known) else None  # type: ignore[arg-type]
 
 
+def _of_one_user(events: pl.DataFrame) -> float:
+    """The largest share of the events with a user that one user has; 0 where there are few."""
+    known = events.filter(pl.col("user_id") != "")["user_id"]
+    if len(known) < 100:
+        return 0.0
+    return _share(known.value_counts()["count"].max(), len(known))
+
+
 def _one_time_of_day(moments: pl.Series) -> bool:
     times = (moments % (24 * _HOUR)).value_counts()
     return len(moments) > 100 and int(times["count"].max()) > _ONE_TIME * len(moments)  # type: ignore[arg-type]
+
+
+def _has_outliers(moments: pl.Series) -> bool:
+    """Whether the first or the last hundredth of the events takes most of the period."""
+    low, high = moments.quantile(0.01), moments.quantile(0.99)
+    whole = moments.max() - moments.min()  # type: ignore[operator]
+    return len(moments) > 100 and whole > _HOUR and whole > 5 * (high - low)  # type: ignore[operator, return-value]
 
 
 def _moment(seconds: Any) -> str | None:

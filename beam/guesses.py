@@ -3,14 +3,16 @@
 import datetime
 import functools
 import re
+import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from beam import words
+from beam.accounting import Rejected
 from beam.batches import Fields
 from beam.config import EVENT_COLUMNS, KINDS, ORDER_FIELDS
-from beam.items import UPDATED_AT, known_role
-from beam.values import each, flag_value, is_missing
+from beam.items import UPDATED_AT, can_name_feature, is_taken, known_role
+from beam.values import each, flag_value, is_missing, text_value
 
 _FEW_VALUES = 0.05  # a column is categorical with fewer distinct values than this share of the rows
 _MOST_CATEGORIES = 2000
@@ -32,8 +34,30 @@ def order_columns(rows: Sequence[Fields], given: Mapping[str, str]) -> dict[str,
 
 
 def item_columns(rows: Sequence[Fields], given: Mapping[str, str]) -> dict[str, str]:
-    """The same for the catalogue."""
-    return _columns(rows, words.ITEM_NAMES, given)
+    """The same for the catalogue, and a name for each useful column whose own cannot name a feature."""
+    found = _columns(rows, words.ITEM_NAMES, given)
+    present = dict.fromkeys(column for row in rows for column in row)
+    named = {*found.values(), *words.ITEM_NAMES}
+    for column in present:
+        values = [row.get(column) for row in rows]
+        if column in named or not _needs_name(column):
+            continue
+        name = _feature_name(str(column))
+        if name in found or name in present or _role(name, values) == "ignore":
+            continue
+        found[name] = column
+    return found
+
+
+def _needs_name(column: Any) -> bool:
+    return not can_name_feature(column) or is_taken(column)
+
+
+def _feature_name(column: str) -> str:
+    """`Größe (cm)` is `groe_cm`, `word` is `item_word`."""
+    plain = unicodedata.normalize("NFKD", column).encode("ascii", "ignore").decode()
+    name = re.sub(r"\W+", "_", plain).strip("_").lower()
+    return f"item_{name}" if _needs_name(name) else name
 
 
 def _columns(
@@ -65,9 +89,8 @@ def _plain(name: Any) -> str:
 def event_names(values: Iterable[Any], given: Mapping[str, str]) -> dict[str, str]:
     """The kind of each event that the log names in its own way: a guess, `ignore` where its name says nothing."""
     found = dict(given)
-    for value in sorted(
-        {value for value in values if isinstance(value, str) and value}
-    ):
+    texts = each(lambda value: text_value(value, Rejected.UNKNOWN_EVENT), values)
+    for value in sorted({text for text in texts if text}):
         if value in KINDS or value in found:
             continue
         name = value.lower()
@@ -84,6 +107,17 @@ def event_names(values: Iterable[Any], given: Mapping[str, str]) -> dict[str, st
 def clock(values: Sequence[Any]) -> dict[str, str]:
     """`timestamp_unit` or `timestamp_format` where these moments need one, by the first that all of them fit."""
     values = [value for value in values if not is_missing(value)]
+    # As numbers they would be moments in 1970, or far in the future.
+    digits = [str(value) for value in values]
+    for form, length in words.COMPACT_FORMATS.items():
+        if digits and all(
+            len(text) == length
+            and text.isdecimal()
+            and text[:2] in ("19", "20")
+            and _fits(text, functools.partial(_strptime, form=form))
+            for text in digits
+        ):
+            return {"timestamp_format": form}
     numbers = [number for number in map(_number, values) if number is not None]
     if values and len(numbers) == len(values):
         largest = max(abs(number) for number in numbers)
@@ -149,6 +183,7 @@ def roles(
             name in found
             or name in ("item_id", "title", UPDATED_AT)
             or known_role(name)
+            or _needs_name(name)
         ):
             continue
         found[name] = _role(name, [row.get(column) for row in rows])

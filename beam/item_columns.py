@@ -3,9 +3,8 @@
 from collections.abc import Sequence
 
 from beam.batches import Fields
-from beam.clock import Clock
 from beam.config import PreprocessConfig
-from beam.items import UPDATED_AT, ItemLayout
+from beam.items import UPDATED_AT, ItemLayout, item_clock
 from tfrs_mmse import schema
 from tfrs_mmse.cli import CommandError
 
@@ -51,5 +50,5 @@ def known_layout(
         text_fields=spec.text_fields,
         attributes=attributes,
         unused=tuple(str(c) for c in present if c not in columns.values()),
-        clock=Clock(config.timestamp_unit, config.time_zone, config.timestamp_format),
+        clock=item_clock(config),
     )

@@ -144,7 +144,7 @@ def item_layout(
         roles[name] = config.roles.get(name) or (
             known_role(name) if is_filled else None
         )
-    moment = names.get(UPDATED_AT)
+    moment = None if roles.get(UPDATED_AT) == "ignore" else names.get(UPDATED_AT)
     if not roles.get(UPDATED_AT):
         roles.pop(UPDATED_AT, None)
     del roles["item_id"]
@@ -165,18 +165,34 @@ def item_layout(
             if roles[name] != "text"
         ),
         unused=tuple(str(names[name]) for name, role in roles.items() if role is None),
-        clock=Clock(config.timestamp_unit, config.time_zone, config.timestamp_format),
+        clock=item_clock(config),
     )
 
 
+def item_clock(config: PreprocessConfig) -> Clock:
+    """How the catalogue writes moments."""
+    return Clock(
+        config.item_timestamp_unit, config.item_time_zone, config.item_timestamp_format
+    )
+
+
+def can_name_feature(name: str) -> bool:
+    """Names become features, files and arguments of the serving signature."""
+    return isinstance(name, str) and name.isascii() and name.isidentifier()
+
+
+def is_taken(name: str) -> bool:
+    """Whether an attribute of that name would be mixed up with a feature of every record."""
+    return name in _TAKEN
+
+
 def _check_name(name: str, *, is_attribute: bool) -> None:
-    # Names become features, files and arguments of the serving signature.
-    if not (isinstance(name, str) and name.isascii() and name.isidentifier()):
+    if not can_name_feature(name):
         raise CommandError(
             f"the column name {name!r} cannot name a feature (letters, digits and _ can); give it another in "
             f'--config: {{"item_columns": {{"other_name": "{name}"}}}}'
         )
-    if is_attribute and name in _TAKEN:
+    if is_attribute and is_taken(name):
         raise CommandError(
             f"the column name {name!r} is taken by a feature of every record; give it another in "
             f'--config: {{"item_columns": {{"item_{name}": "{name}"}}}}'

@@ -8,6 +8,7 @@ from typing import Any
 from apache_beam.runners.runner import PipelineResult
 
 from beam import depot as depots
+from beam import output as outputs
 from beam import progress
 from beam.accounting import (
     EVENTS,
@@ -23,11 +24,10 @@ from beam.accounting import (
     read_counters,
     table,
 )
-from beam.checks import check_events
+from beam.checks import check_events, odd_split
 from beam.config import PreprocessConfig
 from beam.local import ONE_PROCESS, chooses_processes, make_pipeline, run
 from beam.logs import Logs, look_at
-from beam.output import abandon, begin, finish, split_counts, write_manifest
 from beam.pipeline import build
 from beam.stats_files import read_stats, write_stats
 from tfrs_mmse import cli, schema
@@ -65,6 +65,7 @@ def preprocess(
     Raises:
         CommandError: the input cannot be used, or too much of it cannot.
     """
+    output = outputs.named(output)
     logs = look_at(events, orders, items, config)
     if logs.items.unused:
         cli.say(
@@ -76,7 +77,7 @@ def preprocess(
     before = read_stats(compare_to or output, must_exist=bool(compare_to))
 
     def attempt(flags: Sequence[str]) -> dict[str, Any]:
-        folder = begin(output)
+        folder = outputs.begin(output)
         try:
             with depots.opened(folder, flags) as depot:
                 pipeline = make_pipeline(flags, num_bytes=logs.num_bytes)
@@ -93,9 +94,9 @@ def preprocess(
             summary = _conclude(
                 result, logs, config, folder, before, compare_to or output
             )
-            finish(output)
+            outputs.finish(output)
         except BaseException:
-            abandon(output)
+            outputs.abandon(output)
             raise
         return {"output": output, **summary}
 
@@ -134,15 +135,17 @@ def _conclude(
         max_rejected=config.max_rejected,
         letters=folder,
     )
-    splits = split_counts(counters) if logs.event_files else {}
+    splits = outputs.split_counts(counters) if logs.event_files else {}
     if logs.event_files:
         check_events(counters, splits, config)
+        if sentence := odd_split(splits, config):
+            cli.say(sentence)
     drift = write_stats(
         folder, accounting=used, splits=splits, before=before, compared_to=compared_to
     )
     for change in drift:
         cli.say(f"changed since {compared_to}: {change}")
-    summary = write_manifest(
+    summary = outputs.write_manifest(
         folder,
         layout=logs.items,
         config=config,

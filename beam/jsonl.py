@@ -5,6 +5,7 @@ import functools
 import io
 import itertools
 import json
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any, BinaryIO, NamedTuple
 
@@ -14,6 +15,7 @@ import pyarrow.json
 
 from beam.accounting import Rejected, RejectedRow
 from beam.batches import Batch, Column, Fields, Section, Unreadable
+from tfrs_mmse.cli import CommandError
 
 _BLOCK = 2 << 20  # bytes of lines in a batch: they stay in the cache of a core
 # Of the first block of a section, which only shows what types are to be expected.
@@ -45,6 +47,7 @@ def read_jsonl(
             return
         if index == 0:
             block = block.removeprefix(codecs.BOM_UTF8)
+            _check_lines(block, section.path)
         if index % section.num_sections == section.number:
             batch = _typed_batch(block, number, types) if types else None
             if batch is None:
@@ -52,6 +55,16 @@ def read_jsonl(
                 types = _types(rows, columns)
             yield batch
         number += _num_lines(block)
+
+
+def _check_lines(block: bytes, path: str) -> None:
+    """Refuses a file that is one JSON array: as a line of its own it would be one broken row."""
+    first, _, rest = block.strip().partition(b"\n")
+    first = first.strip()
+    if first == b"[" or (not rest and re.match(rb"\[\s*\{", first)):
+        raise CommandError(
+            f"{path} is a JSON array; write one object a line (jq -c '.[]')"
+        )
 
 
 def _num_lines(block: bytes) -> int:

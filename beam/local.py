@@ -96,6 +96,8 @@ def run(pipeline: beam.Pipeline) -> PipelineResult:
     """
     for name in _LOGGERS:
         logging.getLogger(name).addFilter(_is_news)
+    # It tells that Flink's job server ends with the command.
+    logging.getLogger("apache_beam.utils.subprocess_server").setLevel(logging.ERROR)
     with guarded():
         try:
             return _run(pipeline)
@@ -106,6 +108,8 @@ def run(pipeline: beam.Pipeline) -> PipelineResult:
                 f"the runner is gone before the job was done: {_details(e)}"
             ) from None
         except Exception as e:  # of what type depends on the runner
+            if is_interrupt(e):
+                raise KeyboardInterrupt from None
             if _NAME not in str(e):
                 raise
             raise CommandError(_sentence(str(e))) from None
@@ -124,6 +128,13 @@ def _run(pipeline: beam.Pipeline) -> PipelineResult:
     return result
 
 
+def is_interrupt(error: BaseException | None) -> bool:
+    """Whether it is Ctrl-C or SIGTERM, maybe in the words of Beam, whose worker in this process was at work then."""
+    return isinstance(error, KeyboardInterrupt) or str(error).startswith(
+        "KeyboardInterrupt"
+    )
+
+
 def _details(error: grpc.RpcError) -> str:
     return error.details() if isinstance(error, grpc.Call) else str(error)
 
@@ -139,5 +150,6 @@ def _is_news(record: logging.LogRecord) -> bool:
     return not (
         isinstance(error, CommandError)
         or is_lost_connection(error)
+        or is_interrupt(error)
         or _NAME in record.getMessage()
     )

@@ -4,6 +4,7 @@ Everything is written into a folder inside it first. Once the run is seen to be 
 manifest first, and the new files take their places, the manifest last. So a directory with a manifest is whole.
 """
 
+import os
 import re
 import shutil
 import tempfile
@@ -49,6 +50,21 @@ EXAMPLES = Contents(
 EMBEDDINGS = Contents("beam.embed_items", rf"{embeddings.EMBEDDINGS}-{_SHARD}\.parquet")
 
 
+def named(output: str) -> str:
+    """An output directory's name in its plain form.
+
+    Raises:
+        CommandError: it is none, or would be taken for a pattern.
+    """
+    if not output:
+        raise CommandError("the output must be the name of a directory, got ''")
+    if any(mark in output for mark in "*?[]"):
+        raise CommandError(
+            f"the output {output} holds one of * ? [ ], which stand for other letters; name another directory"
+        )
+    return output if FileSystems.get_scheme(output) else os.path.normpath(output)
+
+
 def begin(output: str, contents: Contents = EXAMPLES) -> str:
     """The folder to write a run into, emptied of what an interrupted run left in it.
 
@@ -87,7 +103,6 @@ def finish(output: str) -> None:
     """Puts a whole run in the place of an older one."""
     names = _files(output)
     old = [name for name in names if not name.startswith(f"{_UNFINISHED}/")]
-    _delete(output, sorted(old, key=lambda name: (name != schema.MANIFEST, name)))
     new = [name.removeprefix(f"{_UNFINISHED}/") for name in names if name not in old]
     new = sorted(
         (name for name in new if not name.endswith(PART)),
@@ -96,6 +111,11 @@ def finish(output: str) -> None:
     is_local = (
         Path(output).is_dir()
     )  # in an object store a directory is only a prefix, and there is nothing to make
+    if schema.MANIFEST not in new:
+        raise CommandError(
+            f"{output} does not hold the manifest that was just written to it: is another run writing there?"
+        )
+    _delete(output, sorted(old, key=lambda name: (name != schema.MANIFEST, name)))
     for name in new:
         if is_local:
             Path(output, name).parent.mkdir(exist_ok=True)

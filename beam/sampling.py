@@ -12,7 +12,7 @@ from beam.batches import Batch, Fields, Section
 from beam.config import EVENT_FLAGS, PreprocessConfig
 from beam.event_layout import event_layout, order_layout
 from beam.events import EVENTS_SCHEMA, parse_events
-from beam.items import ItemLayout, item_layout, parse_items, text_column
+from beam.items import UPDATED_AT, ItemLayout, item_layout, parse_items, text_column
 from beam.parsing import LINE, Parsed
 from beam.sources import match_files, read_batches, read_head
 
@@ -142,6 +142,13 @@ def propose(
         "roles": guesses.roles(item_rows, of_items, config.roles),
     }
     defaults = PreprocessConfig()
+    if (config.item_timestamp_unit, config.item_timestamp_format) == (
+        defaults.item_timestamp_unit,
+        defaults.item_timestamp_format,
+    ):
+        updated = of_items.get(UPDATED_AT, UPDATED_AT)
+        guessed = guesses.clock([row.get(updated) for row in item_rows])
+        changed |= {f"item_{name}": value for name, value in guessed.items()}
     if (config.timestamp_unit, config.timestamp_format) == (
         defaults.timestamp_unit,
         defaults.timestamp_format,

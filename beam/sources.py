@@ -1,12 +1,14 @@
 """The files of a source: which there are, what stands in their first rows, and all their rows, batch by batch."""
 
+import codecs
 import contextlib
-import csv
 import gzip
 import io
 import itertools
+import os
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import BinaryIO
 
 import pyarrow as pa
@@ -14,8 +16,9 @@ from apache_beam.io.filesystem import BeamIOError, CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
 from beam.batches import Batch, Fields, Section, Unreadable
-from beam.formats import read_csv, read_parquet
+from beam.delimited import read_delimited
 from beam.jsonl import read_jsonl
+from beam.parquet import read_parquet
 from tfrs_mmse.cli import CommandError
 
 _FORMATS = {
@@ -26,6 +29,7 @@ _FORMATS = {
     ".tsv": "csv",
     ".parquet": "parquet",
 }
+_GZIP = b"\x1f\x8b"
 _HEAD_ROWS = 1000
 _BATCH_ROWS = 32_768
 
@@ -42,14 +46,23 @@ def match_files(patterns: Sequence[str], *, source: str) -> dict[str, int]:
             found = FileSystems.match([pattern])[0].metadata_list
         except (BeamIOError, ValueError) as e:
             raise CommandError(f"cannot look for {source} in {pattern}: {e}") from None
-        if not found:
+        if not found and Path(pattern).is_file():  # its name looks like a pattern
+            files[pattern] = Path(pattern).stat().st_size
+        elif not found:
             raise CommandError(
                 f"expected {source} in {pattern}, but no file matches; check the path"
             )
-        files.update((metadata.path, metadata.size_in_bytes) for metadata in found)
+        files.update(
+            (_plain(metadata.path), metadata.size_in_bytes) for metadata in found
+        )
     for path in files:
         _format(path)
     return dict(sorted(files.items()))
+
+
+def _plain(path: str) -> str:
+    """`a.csv` and `./a.csv` are one file, and must not count twice."""
+    return path if FileSystems.get_scheme(path) else os.path.normpath(path)
 
 
 def read_head(files: Sequence[str], *, source: str) -> tuple[str, list[Fields]]:
@@ -104,7 +117,7 @@ def read_batches(
             case "jsonl":
                 yield from read_jsonl(file, section, batch_rows, columns or {})
             case "csv":
-                yield from read_csv(file, section, batch_rows)
+                yield from read_delimited(file, section, batch_rows)
             case "parquet":
                 yield from read_parquet(file, section, batch_rows)
 
@@ -123,14 +136,31 @@ def _format(path: str) -> str:
 def _open(path: str) -> Iterator[BinaryIO]:
     # Not Beam's own decompression, which takes a truncated gzip for a whole one.
     with FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED) as raw:
+        start = raw.read(2)
+        raw.seek(0)
         if not path.endswith(".gz"):
+            if start == _GZIP:
+                raise CommandError(
+                    f"{path} is a gzip file: give it a name that ends in .gz"
+                )
+            _check_start(path, start)
             yield raw
-        elif raw.read(1):
-            raw.seek(0)
+        elif start:
+            if start != _GZIP:
+                raise CommandError(
+                    f"{path} is not a gzip file: give it a name without .gz, or copy it here again"
+                )
             with gzip.GzipFile(fileobj=raw) as unzipped:
-                yield io.BufferedReader(unzipped, 1 << 20)  # type: ignore[arg-type, misc]
+                file = io.BufferedReader(unzipped, 1 << 20)  # type: ignore[arg-type]
+                _check_start(path, file.peek(2)[:2])
+                yield file  # type: ignore[misc]
         else:
             raise EOFError("it holds no bytes at all")
+
+
+def _check_start(path: str, start: bytes) -> None:
+    if start in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+        raise CommandError(f"{path} is UTF-16; convert it (iconv -f utf-16 -t utf-8)")
 
 
 @contextlib.contextmanager
@@ -144,10 +174,6 @@ def _named_failures(path: str) -> Iterator[None]:
     except pa.ArrowException as e:
         raise CommandError(
             f"{path} is not a whole Parquet file ({_first_line(e)}); copy it here again"
-        ) from None
-    except csv.Error as e:
-        raise CommandError(
-            f"{path} is not valid CSV ({e}); look for a quote that is not closed"
         ) from None
     except (OSError, BeamIOError) as e:
         raise CommandError(f"cannot read {path}: {_first_line(e)}") from None

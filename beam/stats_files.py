@@ -25,8 +25,17 @@ def read_stats(directory: str, *, must_exist: bool = True) -> dict[str, Any] | N
         if not must_exist and not FileSystems.exists(path):
             return None
         with FileSystems.open(path) as file:
-            return json.loads(file.read())
-    except (OSError, BeamIOError, ValueError) as e:
+            stats = json.loads(file.read())
+        changes(stats, stats)  # it has the form that a comparison needs
+        return stats
+    except (
+        OSError,
+        BeamIOError,
+        ValueError,
+        TypeError,
+        AttributeError,
+        RecursionError,
+    ) as e:
         raise CommandError(
             f"expected the statistics of an earlier run in {path}, but it cannot be read ({e}); name the output "
             "directory of one, or remove the file"

@@ -16,6 +16,7 @@ _MAX_POSITION = 2**31
 _MAX_EXACT = 2.0**63
 _MAX_FLOAT32 = 3.4e38
 _YES = frozenset(("1", "true", "t", "yes", "y"))
+_INVISIBLE = "\u115f\u1160\u3164\uffa0"  # fillers of Hangul: letters that are not there
 _NO = frozenset(("0", "false", "f", "no", "n", ""))
 
 
@@ -78,6 +79,8 @@ def text_value(value: Any, reason: Rejected) -> str:
             text = str(value).lower()
         case float() if math.isnan(value):
             return ""
+        case float() if value.is_integer() and abs(value) < _MAX_EXACT:
+            text = str(int(value))  # pandas writes 5 as 5.0 where a value is missing
         case int() | float():
             text = str(value)
         case bytes():
@@ -86,7 +89,10 @@ def text_value(value: Any, reason: Rejected) -> str:
             except UnicodeDecodeError:
                 raise RejectedRow(Rejected.NOT_UTF8) from None
         case list() | tuple():
-            text = " ".join(text_value(part, reason) for part in value)
+            try:
+                text = " ".join(text_value(part, reason) for part in value)
+            except RecursionError:
+                raise RejectedRow(reason) from None
         case _:
             raise RejectedRow(reason)
     if not text.isascii():
@@ -134,7 +140,9 @@ def query_value(value: Any) -> str:
 
 def has_word(query: str) -> bool:
     """Whether there is a letter or a digit, of any script, in it."""
-    return any(unicodedata.category(c)[0] in "LN" for c in query)
+    return any(
+        unicodedata.category(c)[0] in "LN" and c not in _INVISIBLE for c in query
+    )
 
 
 def position_value(value: Any) -> int:

@@ -139,13 +139,15 @@ FORMATS = (
     "%d.%m.%Y %H:%M:%S",
     "%d.%m.%Y %H:%M",
     "%Y/%m/%d %H:%M:%S",
-    "%Y-%m-%d %H:%M:%S %Z",
+    "%Y-%m-%d %H:%M:%S UTC",
+    "%Y-%m-%d %H:%M:%S GMT",
     "%d/%m/%Y",
     "%m/%d/%Y",
     "%d.%m.%Y",
     "%Y/%m/%d",
-    "%Y%m%d%H%M%S",
 )
+# Those that look like numbers, with their lengths.
+COMPACT_FORMATS = {"%Y%m%d": 8, "%Y%m%d%H%M%S": 14}
 # Parts of the names of columns that hold numbers which mean something.
 QUANTITIES = (
     "price",

@@ -31,6 +31,15 @@ from tfrs_mmse.cli import CommandError
             "item_columns must be an object of strings, got \\['title'\\]",
         ),
         (
+            {"item_columns": {"description": "title"}},
+            "item_columns gives the column title two names; give it one",
+        ),
+        (
+            {"item_columns": {"item_id": "sku", "title": "sku"}},
+            "item_columns gives the column sku two names",
+        ),
+        ({"attribution_hours": 10**400}, "attribution_hours must be float, got 1000"),
+        (
             {"roles": {"size": "label"}},
             "the role of column size must be one of text, categorical, number, ignore",
         ),

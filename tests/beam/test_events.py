@@ -63,6 +63,23 @@ def test_an_order_needs_neither_request_nor_query() -> None:
     )
 
 
+def test_events_may_be_numbers_or_bytes() -> None:
+    names = {"2": "click", "3": "order"}
+    layout = layout_of(CLICK, event_names=names)
+    for event, kind in ((2, CLICK_KIND), (2.0, CLICK_KIND), (b"3", ORDER_KIND)):
+        assert parse_event({**CLICK, "event": event}, layout).kind == kind
+
+
+def test_a_flag_that_the_first_rows_lack_counts_in_later_ones() -> None:
+    layout = layout_of({**SHOWN, "ordered": 0}, {**SHOWN})
+    sparse = {name: value for name, value in SHOWN.items() if name != "ordered"}
+    late = layout_of(sparse)
+    assert late.read_columns() == layout.read_columns()
+    assert parse_event({**sparse, "ordered": True}, late).kind == ORDER_KIND
+    assert parse_event({**sparse, "clicked": True}, late).kind == CLICK_KIND
+    assert parse_event(sparse, late).kind == IMPRESSION_KIND
+
+
 def test_columns_are_mapped() -> None:
     fields = {**CLICK, "search_term": "hat"}
     layout = layout_of(fields, event_columns={"query": "search_term"})

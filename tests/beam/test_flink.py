@@ -2,7 +2,7 @@
 
 Both speak the same protocols with the command and with the workers, so what only they ask of the pipeline (its graph
 as a message, errors as text, counters from another process) is tested on any machine. Flink itself is tested where
-there is Java and the job server's jar: in the environment's FLINK_JOB_SERVER_JAR, or from Maven.
+there is Java and a job server for it (`flink_server.py`).
 """
 
 import json
@@ -16,14 +16,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-import apache_beam
 import pytest
 
+from tests.beam.flink_server import flink_jar
 from tests.beam.processes import children
 from tests.conftest import Shop
 
-FLINK = "1.20"
-JAR = f"org.apache.beam:beam-runners-flink-{FLINK}-job-server:{apache_beam.__version__}"
 SECONDS = 300  # until something surely hangs and is not only slow
 
 pytestmark = pytest.mark.slow
@@ -75,35 +73,10 @@ def flink() -> Engine:
     flags = [
         "--runner=FlinkRunner",
         "--flink_master=[local]",
-        f"--flink_version={FLINK}",
         "--parallelism=2",
         *opened,
     ]
     return Engine([*flags, f"--flink_job_server_jar={flink_jar()}"], java_of)
-
-
-def flink_jar() -> Path:
-    if not shutil.which("java"):
-        pytest.skip("there is no java")
-    if given := os.environ.get("FLINK_JOB_SERVER_JAR"):
-        return Path(given)
-    cache = Path.home() / ".cache" / "tfrs-mmse"
-    _, artifact, version = JAR.split(":")
-    jar = cache / f"{artifact}-{version}.jar"
-    if not jar.exists():
-        if not shutil.which("mvn"):
-            pytest.skip(f"there is neither FLINK_JOB_SERVER_JAR nor Maven to get {JAR}")
-        copy = [
-            "mvn",
-            "--batch-mode",
-            "--quiet",
-            "dependency:copy",
-            f"-Dartifact={JAR}",
-            f"-DoutputDirectory={cache}",
-        ]
-        if subprocess.run(copy, check=False, capture_output=True).returncode:
-            pytest.skip(f"Maven cannot get {JAR}")
-    return jar
 
 
 def java_of(command: int) -> int:

@@ -172,6 +172,9 @@ def test_what_usually_goes_wrong_is_warned_of(
         ]
         + events[100:],
         "lie in the future": changed(time="01/03/2124 10:00:00"),
+        "are of 'NULL'": changed(customer_id="NULL"),
+        "far from all others in time": events * 4
+        + [{**events[0], "time": "01/01/1970 00:00:00"}],
         "same time of day": changed(time="01/03/2024 00:00:00"),
     }
     for words, log in cases.items():
@@ -232,6 +235,14 @@ def test_a_sample_is_taken_from_all_over_the_files(
         ([1.7e12], {"timestamp_unit": "ms"}),
         ([1.7e15], {"timestamp_unit": "us"}),
         ([1.7e18, None], {"timestamp_unit": "ns"}),
+        ([20231114, "20231231"], {"timestamp_format": "%Y%m%d"}),
+        (["20231114221320"], {"timestamp_format": "%Y%m%d%H%M%S"}),
+        ([20231399], {}),
+        (
+            ["2023-11-14 22:13:20 UTC"],
+            {"timestamp_format": "%Y-%m-%d %H:%M:%S UTC"},
+        ),
+        (["2023-11-14 22:13:20 CET"], {}),
         (["2024-01-01T00:00:00Z"], {}),
         (
             ["13/01/2024 10:00:00", "01/02/2024 10:00:00"],
@@ -247,6 +258,33 @@ def test_a_sample_is_taken_from_all_over_the_files(
 )
 def test_moments_are_recognised(values: list[Any], config: dict[str, str]) -> None:
     assert guesses.clock(values) == config
+
+
+def test_a_useful_column_that_cannot_name_a_feature_gets_another_name() -> None:
+    rows = [
+        {
+            "item_id": n,
+            "title": "lamp",
+            "Pack Size": "a large red box",
+            "word": "big blue lamp",
+            "": "",
+        }
+        for n in range(20)
+    ]
+    columns = guesses.item_columns(rows, {})
+    assert columns == {"pack_size": "Pack Size", "item_word": "word"}
+    assert guesses.roles(rows, columns, {}) == {
+        "pack_size": "text",
+        "item_word": "text",
+    }
+
+
+def test_events_may_be_numbers_and_names_that_are_no_text_are_left_out() -> None:
+    assert guesses.event_names([2, "3", 4.0, "\ud800click", None], {"2": "click"}) == {
+        "2": "click",
+        "3": "ignore",
+        "4": "ignore",
+    }
 
 
 def test_what_the_config_says_is_not_guessed_anew() -> None:

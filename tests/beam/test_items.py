@@ -132,6 +132,14 @@ def test_the_moment_of_a_row_is_known_where_the_catalogue_has_it() -> None:
         parse_item({**row, "changed": "soon"}, layout)
 
 
+def test_the_catalogue_writes_moments_in_its_own_way_or_they_are_left_out() -> None:
+    row = {**ROW, "updated_at": 1_700_000_000_000}
+    layout = layout_of(row, timestamp_unit="us", item_timestamp_unit="ms")
+    assert parse_item(row, layout)[1] == 1_700_000_000.0
+    row["updated_at"] = "yesterday"
+    assert parse_item(row, layout_of(row, roles={"updated_at": "ignore"}))[1] == 0
+
+
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [

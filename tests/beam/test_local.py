@@ -1,5 +1,8 @@
 """Beam's options, and errors from workers as one sentence."""
 
+import signal
+import time
+
 import apache_beam as beam
 import pytest
 from apache_beam.options.pipeline_options import DirectOptions
@@ -43,6 +46,20 @@ def test_a_large_input_is_worked_on_by_all_cores(
     direct = make_pipeline(flags, num_bytes=num_bytes).options.view_as(DirectOptions)
     assert direct.direct_running_mode == mode
     assert direct.direct_num_workers == (3 if mode == "multi_processing" else 1)
+
+
+def test_ctrl_c_in_a_step_of_this_process_is_an_interrupt(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    pipeline = make_pipeline([])
+    _ = (
+        pipeline
+        | beam.Create([signal.SIGINT])
+        | beam.Map(lambda number: (signal.raise_signal(number), time.sleep(60)))
+    )
+    with pytest.raises(KeyboardInterrupt):
+        run(pipeline)
+    assert not caplog.records
 
 
 def test_our_error_in_a_worker_is_one_sentence_and_no_traceback(

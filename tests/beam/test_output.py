@@ -13,6 +13,7 @@ from beam.output import (
     abandon,
     begin,
     finish,
+    named,
     read_vocabularies,
     split_counts,
     write_manifest,
@@ -103,6 +104,24 @@ def test_a_directory_with_something_else_is_left_alone(
     ):
         begin(str(tmp_path))
     assert len(files(tmp_path)) == len(OURS) + 1
+
+
+def test_a_directory_is_named_plainly(tmp_path: Path) -> None:
+    assert named(f"{tmp_path}/a//b/../c/") == f"{tmp_path}/a/c"
+    assert named("gs://bucket/a//b/") == "gs://bucket/a//b/"
+    for name in ("", "o[1]", "what?", "*"):
+        with pytest.raises(CommandError, match=r"the output .*directory"):
+            named(name)
+
+
+def test_without_its_manifest_a_run_does_not_take_the_place_of_another(
+    tmp_path: Path,
+) -> None:
+    fill(tmp_path, *OURS)
+    begin(str(tmp_path))
+    with pytest.raises(CommandError, match="does not hold the manifest"):
+        finish(str(tmp_path))
+    assert names(tmp_path) == set(OURS)
 
 
 def test_a_new_directory_is_no_failure_and_a_file_is(tmp_path: Path) -> None:

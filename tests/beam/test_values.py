@@ -15,6 +15,8 @@ from beam.values import each, text_value
         (None, ""),
         (42, "42"),
         (1.5, "1.5"),
+        (5.0, "5"),
+        (1e300, "1e+300"),
         (float("nan"), ""),
         (True, "true"),
         (["a", 1, None], "a 1 "),
@@ -28,6 +30,14 @@ def test_values_become_text(value: Any, text: str) -> None:
 def test_bytes_that_are_no_text_are_rejected() -> None:
     with pytest.raises(RejectedRow, match=r"^not_utf8$"):
         text_value(b"A\xe7\xe3o", Rejected.BAD_TEXT)
+
+
+def test_lists_without_end_are_rejected() -> None:
+    nested: list[Any] = []
+    for _ in range(100_000):
+        nested = [nested]
+    with pytest.raises(RejectedRow, match=r"^bad_text$"):
+        text_value(nested, Rejected.BAD_TEXT)
 
 
 def test_each_keeps_apart_what_is_equal_but_of_another_type() -> None:
