@@ -1,7 +1,7 @@
 """What one training step sees: requests, and every item that takes part in it, once."""
 
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import tensorflow as tf
 
@@ -21,54 +21,83 @@ class Batch(NamedTuple):
         candidates: The C distinct items among the requests' and the uniform random ones.
         slot: [N] int32 number of the candidate that each slot of the requests holds.
         num_logged: Slots of the requests of the log; they hold each item as often as the log does, on average.
+        seed: [2] int64, for whatever is drawn in this step; of no other step.
     """
 
     requests: Requests
     candidates: Items
     slot: tf.Tensor
     num_logged: tf.Tensor
+    seed: tf.Tensor
 
 
 def training_batches(
-    config: TrainConfig, data: Path, featurizer: Featurizer, epochs: range
+    config: TrainConfig,
+    data: Path,
+    featurizer: Featurizer,
+    *,
+    num_items: int,
+    steps_per_epoch: int,
+    first_step: int = 0,
 ) -> tf.data.Dataset:
-    """The training batches of the given epochs: a dataset of `Batch`, endless if the log is not learned from."""
+    """The batches of a training, one a step: what a batch holds depends on the config, the data and its step alone.
+
+    So a training that goes on after any step sees what it would have seen without the interruption.
+
+    Args:
+        config: The training config.
+        data: Directory of examples.
+        featurizer: Looks up the words of synthetic queries.
+        num_items: Items in the catalogue.
+        steps_per_epoch: Steps that see every request of the log once.
+        first_step: Steps that are done already.
+
+    Returns:
+        A dataset of `Batch`, endless if the log is not learned from.
+    """
     spec = featurizer.spec
-    if config.num_random_items == 0:
-        requests = _logged(config, data, spec, epochs)
-        return requests.map(make_batch, num_parallel_calls=2).prefetch(4)
-
-    # Another part of the catalogue after a restart than at the start.
-    seed = config.seed + 7919 * epochs.start
-    items = records.random_item_batches(
-        data, spec, batch_size=config.num_random_items, seed=seed
-    ).enumerate()
-
-    def ask(number: tf.Tensor, drawn: Catalogue) -> Requests | None:
-        if config.synthetic_queries == 0:
-            return None
-        asked = tf.nest.map_structure(
-            lambda rows: rows[: config.synthetic_queries], drawn
-        )
-        return synthetic.requests(asked, featurizer, seed=tf.stack([seed, number]))
-
+    steps = tf.data.Dataset.counter(first_step)
+    parts: dict[str, tf.data.Dataset] = {"step": steps}
     if config.use_log:
-        batches = tf.data.Dataset.zip((_logged(config, data, spec, epochs), items)).map(
-            lambda requests, numbered: make_batch(
-                requests, numbered[1].items, ask(*numbered)
-            ),
-            num_parallel_calls=2,
+        epoch, skip = divmod(first_step, steps_per_epoch)
+        parts["requests"] = _logged(
+            config, data, spec, range(epoch, config.epochs), skip
         )
-    else:
-        batches = items.map(
-            lambda number, drawn: make_batch(None, drawn.items, ask(number, drawn)),
-            num_parallel_calls=2,
+    if config.num_random_items:
+        parts["drawn"] = records.random_item_batches(
+            data,
+            spec,
+            batch_size=config.num_random_items,
+            seed=config.seed,
+            num_items=num_items,
+            skip=first_step,
         )
-    return batches.prefetch(4)
+
+    def assemble(parts: dict[str, Any]) -> Batch:
+        seed = tf.stack([tf.constant(config.seed, tf.int64), parts["step"]])
+        drawn: Catalogue | None = parts.get("drawn")
+        made = None
+        if drawn is not None and config.synthetic_queries:
+            asked = tf.nest.map_structure(
+                lambda rows: rows[: config.synthetic_queries], drawn
+            )
+            made = synthetic.requests(asked, featurizer, seed=seed)
+        return make_batch(
+            parts.get("requests"),
+            None if drawn is None else drawn.items,
+            made,
+            seed=seed,
+        )
+
+    return (
+        tf.data.Dataset.zip(parts)
+        .map(assemble, num_parallel_calls=2, deterministic=True)
+        .prefetch(4)
+    )
 
 
 def _logged(
-    config: TrainConfig, data: Path, spec: schema.FeatureSpec, epochs: range
+    config: TrainConfig, data: Path, spec: schema.FeatureSpec, epochs: range, skip: int
 ) -> tf.data.Dataset:
     """The log's requests, with the levels that the config uses."""
     requests = records.request_batches(
@@ -78,6 +107,7 @@ def _logged(
         batch_size=config.batch_size,
         seed=config.seed,
         epochs=epochs,
+        skip=skip,
     )
     return requests.map(
         lambda requests: chosen_levels(
@@ -119,6 +149,8 @@ def make_batch(
     requests: Requests | None,
     random_items: Items | None = None,
     synthetic_requests: Requests | None = None,
+    *,
+    seed: tf.Tensor,
 ) -> Batch:
     """Finds the distinct items: each is embedded and compared once, in however many requests it stands.
 
@@ -126,6 +158,7 @@ def make_batch(
         requests: Those of the log, if it is learned from.
         random_items: Drawn uniformly from the catalogue.
         synthetic_requests: Their items are among the random ones.
+        seed: [2] int64, of this step.
     """
     num_logged = tf.constant(0) if requests is None else tf.size(requests.items.key)
     parts = [part for part in (requests, synthetic_requests) if part is not None]
@@ -143,7 +176,7 @@ def make_batch(
         log_probability=tf.gather(items.log_probability, first),
     )
     slot = number[: tf.size(together.items.key)]
-    return Batch(together, candidates, slot, num_logged)
+    return Batch(together, candidates, slot, num_logged, seed)
 
 
 def _one_after_the_other(first: Requests, second: Requests) -> Requests:

@@ -4,7 +4,6 @@ A batch keeps the items of all its requests one after the other ("flat"), with t
 belongs to, so that no padding is stored, gathered or multiplied.
 """
 
-import functools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -124,6 +123,7 @@ def request_batches(
     batch_size: int,
     seed: int,
     epochs: range,
+    skip: int = 0,
 ) -> tf.data.Dataset:
     """Passes over a split's requests, each in an order of its own that depends on the seed and the epoch's number.
 
@@ -136,20 +136,18 @@ def request_batches(
         batch_size: Requests of a batch; the last batch of an epoch may be smaller.
         seed: Equal seeds give equal batches.
         epochs: Numbers of the epochs.
+        skip: Batches to leave out from the beginning.
 
     Returns:
         A dataset of `Requests`.
     """
     files = stream_files(data, split)
-
-    passes = [
-        _shuffled(files, seed * 1_000_003 + epoch, buffer_size=16 * batch_size)
-        for epoch in epochs
-    ]
-    batches = functools.reduce(
-        tf.data.Dataset.concatenate, [records.batch(batch_size) for records in passes]
+    batches = tf.data.Dataset.range(epochs.start, epochs.stop).flat_map(
+        lambda epoch: _shuffled(files, seed, epoch, buffer_size=16 * batch_size).batch(
+            batch_size
+        )
     )
-    return batches.map(
+    return batches.skip(skip).map(
         lambda s: parse_requests(s, spec),
         num_parallel_calls=tf.data.AUTOTUNE,
         deterministic=True,
@@ -157,7 +155,13 @@ def request_batches(
 
 
 def random_item_batches(
-    data: Path, spec: schema.FeatureSpec, *, batch_size: int, seed: int
+    data: Path,
+    spec: schema.FeatureSpec,
+    *,
+    batch_size: int,
+    seed: int,
+    num_items: int,
+    skip: int = 0,
 ) -> tf.data.Dataset:
     """Endless batches of catalogue items; every item comes once before any comes again, each time in another order.
 
@@ -169,19 +173,25 @@ def random_item_batches(
         spec: The manifest's feature spec.
         batch_size: Items of a batch, always that many.
         seed: Equal seeds give equal batches.
+        num_items: Items in the catalogue.
+        skip: Batches to leave out from the beginning; whole passes among them are not read.
 
     Returns:
         A dataset of `Catalogue`.
     """
     files = stream_files(data, schema.ITEMS)
-    # Both shuffles draw anew in every pass, by default.
-    batches = (
-        _shuffled(files, seed, buffer_size=16 * batch_size).repeat().batch(batch_size)
+    first, rest = divmod(skip * batch_size, num_items)
+    items = tf.data.Dataset.counter(first).flat_map(
+        lambda number: _shuffled(files, seed, number, buffer_size=16 * batch_size)
     )
-    return batches.map(
-        lambda s: parse_catalogue(s, spec),
-        num_parallel_calls=tf.data.AUTOTUNE,
-        deterministic=True,
+    return (
+        items.skip(rest)
+        .batch(batch_size)
+        .map(
+            lambda s: parse_catalogue(s, spec),
+            num_parallel_calls=tf.data.AUTOTUNE,
+            deterministic=True,
+        )
     )
 
 
@@ -205,15 +215,24 @@ def item_key(item_id: tf.Tensor) -> tf.Tensor:
     return tf.strings.to_hash_bucket_fast(item_id, 2**63 - 1)
 
 
-def _shuffled(files: list[str], seed: int, *, buffer_size: int) -> tf.data.Dataset:
-    shards = tf.data.Dataset.from_tensor_slices(files).shuffle(len(files), seed=seed)
+def _shuffled(
+    files: list[str], seed: int, number: tf.Tensor, *, buffer_size: int
+) -> tf.data.Dataset:
+    """The records of a stream in an order that depends on nothing but the seed and the number of the pass."""
+    # Of the graph of this function alone: an order is drawn by both seeds, and a global one of 0 is refused beside one
+    # that is a tensor.
+    tf.random.set_seed(1)
+    seed = seed * 1_000_003 + number
+    shards = tf.data.Dataset.from_tensor_slices(files).shuffle(
+        len(files), seed=seed, reshuffle_each_iteration=False
+    )
     records = shards.interleave(
         lambda file: tf.data.TFRecordDataset(file, compression_type="GZIP"),
         cycle_length=min(len(files), 8),
         num_parallel_calls=2,
         deterministic=True,
     )
-    return records.shuffle(buffer_size, seed=seed)
+    return records.shuffle(buffer_size, seed=seed, reshuffle_each_iteration=False)
 
 
 def _item_features(spec: schema.FeatureSpec) -> dict[str, tf.io.RaggedFeature]:

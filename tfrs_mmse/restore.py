@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfrs_mmse import schema
+from tfrs_mmse.checkpoints import Checkpoints
 from tfrs_mmse.cli import CommandError
 from tfrs_mmse.config import TrainConfig
 from tfrs_mmse.features import Featurizer, read_vocabularies
@@ -123,15 +124,11 @@ def _newest(
     model_dir: Path, config: TrainConfig, featurizer: Featurizer, *, num_items: int
 ) -> TwoTowerModel:
     model = TwoTowerModel(featurizer.spec, config, num_items=num_items)
-    checkpoint = tf.train.latest_checkpoint(str(model_dir / schema.CHECKPOINTS))
-    if checkpoint is None:
+    build(model, featurizer)
+    if Checkpoints(model_dir, model=model).restore() is None:
         raise CommandError(
             f"{model_dir} holds no checkpoint yet: let `python -m tfrs_mmse.train` finish an epoch"
         )
-    build(model, featurizer)
-    tf.train.Checkpoint(model=model).restore(
-        checkpoint
-    ).assert_existing_objects_matched().expect_partial()
     return model
 
 
@@ -156,10 +153,13 @@ def write_run(
     for grain in manifest.features.grains:
         name = f"{grain.name}.txt"
         shutil.copyfile(data / schema.VOCABULARY_DIR / name, folder / name)
-    (model_dir / schema.CONFIG).write_text(
+    # Last and at once: a directory with a config is one that a training can go on in.
+    part = model_dir / f"{schema.CONFIG}.part"
+    part.write_text(
         json.dumps(run_description(config, manifest), indent=2) + "\n",
         encoding="utf-8",
     )
+    part.replace(model_dir / schema.CONFIG)
 
 
 def keeps_vocabularies(saved: dict[str, Any]) -> bool:

@@ -11,19 +11,23 @@ from tfrs_mmse.batches import Batch
 from tfrs_mmse.config import SOFTMAX_LOSSES, TrainConfig
 from tfrs_mmse.losses import Comparison
 
-# From the comparison and the config to [P] losses.
-RetrievalLoss = Callable[[Comparison, TrainConfig], tf.Tensor]
+# From the comparison, the config and the step's seed to [P] losses.
+RetrievalLoss = Callable[[Comparison, TrainConfig, tf.Tensor], tf.Tensor]
 # From [B, M] scores, levels and weights and the config to [B] losses.
 RankingLoss = Callable[[tf.Tensor, tf.Tensor, tf.Tensor, TrainConfig], tf.Tensor]
 
 RETRIEVAL_LOSSES: dict[str, RetrievalLoss] = {
-    "softmax": lambda compared, config: losses.sampled_softmax_loss(
+    "softmax": lambda compared, config, _: losses.sampled_softmax_loss(
         compared, temperature=config.temperature
     ),
-    "mixed_softmax": lambda compared, config: losses.mixed_softmax_loss(
-        compared, temperature=config.temperature, mixing=_mixing(compared, config)
+    "mixed_softmax": lambda compared, config, seed: losses.mixed_softmax_loss(
+        compared,
+        temperature=config.temperature,
+        mixing=_mixing(compared, config, seed),
     ),
-    "hinge": lambda compared, config: losses.hinge_loss(compared, margin=config.margin),
+    "hinge": lambda compared, config, _: losses.hinge_loss(
+        compared, margin=config.margin
+    ),
 }
 RANKING_LOSSES: dict[str, RankingLoss] = {
     "logistic": lambda score, level, weight, config: (
@@ -89,7 +93,7 @@ class LevelRetrieval(tf.keras.layers.Layer, tfrs.tasks.Task):
         )
         is_ordered = tf.gather(requests.level, positive) == schema.Level.ORDERED
         weight = tf.where(is_ordered, self._ordered_weight, 1.0)
-        loss = self._loss(compared, self._config)
+        loss = self._loss(compared, self._config, batch.seed)
         return tf.math.divide_no_nan(
             tf.reduce_sum(weight * loss), tf.reduce_sum(weight)
         )
@@ -173,10 +177,10 @@ def _has_two_levels(level: tf.Tensor) -> tf.Tensor:
     return tf.cast(tf.reduce_any(lower, axis=1), tf.float32)
 
 
-def _mixing(compared: Comparison, config: TrainConfig) -> tf.Tensor:
+def _mixing(compared: Comparison, config: TrainConfig, seed: tf.Tensor) -> tf.Tensor:
     """[P, K] shares of the positives in the mixed negatives, drawn anew in each step."""
     shape = [tf.size(compared.positive), config.mixed_negatives]
-    return tf.random.uniform(shape, maxval=config.mixing, seed=config.seed)
+    return tf.random.stateless_uniform(shape, seed, maxval=config.mixing)
 
 
 def _by_request(

@@ -3,8 +3,9 @@
     python -m tfrs_mmse.train --data examples --model-dir runs/mmse --preset mmse --set epochs=6
 
 Writes to the model directory: config.json and vocab/ (before the work starts), checkpoints/, metrics.jsonl (a line an
-epoch) and tensorboard/. The same command again continues after the last complete epoch. A --config file holds JSON
-fields of `TrainConfig` that replace the preset's; --set replaces single fields after that.
+epoch) and tensorboard/. A run that was stopped or killed goes on by the same command, and ends as if nothing had
+happened. A --config file holds JSON fields of `TrainConfig` that replace the preset's; --set replaces single fields
+after that.
 """
 
 import json
@@ -47,13 +48,28 @@ def main(argv: Sequence[str] | None = None) -> None:
         metavar="KEY=VALUE",
         help="one config field; repeatable",
     )
+    parser.add_argument(
+        "--checkpoint-seconds",
+        type=cli.positive_int,
+        default=600,
+        metavar="N",
+        help="how often a checkpoint is saved beside those at the ends of the epochs; how often changes no result; "
+        "default: %(default)s",
+    )
     args = parser.parse_args(argv)
     config = resolve(args.preset, args.config, args.set)
 
     # Imports TensorFlow, which --help need not wait for.
     from tfrs_mmse.trainer import train
 
-    cli.print_result(train(config, args.data, args.model_dir))
+    cli.print_result(
+        train(
+            config,
+            args.data,
+            args.model_dir,
+            checkpoint_seconds=args.checkpoint_seconds,
+        )
+    )
 
 
 def resolve(

@@ -1,35 +1,48 @@
 """Trains a model from a directory of examples: data, steps, checkpoints, metrics."""
 
+import contextlib
 import math
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
 
 from tfrs_mmse import levels, restore, schema
-from tfrs_mmse.batches import training_batches
-from tfrs_mmse.callbacks import EndOfEpoch, LossWatch, MetricsLog, ProgressBar
+from tfrs_mmse.batches import Batch, training_batches
+from tfrs_mmse.checkpoints import Checkpoints
 from tfrs_mmse.cli import CommandError, say
 from tfrs_mmse.config import TrainConfig
 from tfrs_mmse.features import Featurizer, read_vocabularies
 from tfrs_mmse.model import TwoTowerModel
+from tfrs_mmse.progress import MetricsLog, ProgressBar
+from tfrs_mmse.watch import LossWatch
+
+RETRIEVAL_LOSS, RANKING_LOSS = LOSSES = ("retrieval_loss", "ranking_loss")
 
 
-def train(config: TrainConfig, data: Path, model_dir: Path) -> dict[str, Any]:
-    """Trains, or goes on after the last epoch that a former run of the same config completed.
+def train(
+    config: TrainConfig,
+    data: Path,
+    model_dir: Path,
+    *,
+    checkpoint_seconds: float = math.inf,
+) -> dict[str, Any]:
+    """Trains, or goes on after the last checkpoint of a former run of the same config.
 
     Args:
         config: The resolved config; written to `model_dir` before the work starts.
         data: Directory of examples.
         model_dir: Receives config, vocabularies, checkpoints, metrics and TensorBoard logs.
+        checkpoint_seconds: How often a checkpoint is saved beside those at the ends of the epochs.
 
     Returns:
         A summary: the last epoch's losses, steps and seconds.
 
     Raises:
         CommandError: the data has no training requests or no positives, or not what the config asks for; the directory
-            holds another run; or the loss is no longer finite, or diverges.
+            holds another run; a checkpoint cannot be saved; or the loss is no longer finite, or diverges.
     """
     manifest = schema.Manifest.read(data)
     # Refused before anything is written.
@@ -60,42 +73,47 @@ def train(config: TrainConfig, data: Path, model_dir: Path) -> dict[str, Any]:
     )
     restore.build(model, featurizer)
     # The legacy optimizer has a fused sparse update; the newer one is several times slower on large tables.
-    model.compile(optimizer=tf.keras.optimizers.legacy.Adagrad(config.learning_rate))
-
-    epoch = tf.Variable(0, trainable=False, dtype=tf.int64)
-    checkpoint = tf.train.Checkpoint(
-        model=model, optimizer=model.optimizer, epoch=epoch
+    optimizer = tf.keras.optimizers.legacy.Adagrad(config.learning_rate)
+    model.compile(optimizer=optimizer)
+    watch = LossWatch(
+        config, steps_per_epoch=steps_per_epoch, chance=model.retrieval.chance()
     )
-    manager = tf.train.CheckpointManager(
-        checkpoint, str(model_dir / schema.CHECKPOINTS), max_to_keep=2
+    checkpoints = Checkpoints(
+        model_dir, model=model, optimizer=optimizer, reference=watch.reference
     )
-    if manager.restore_or_initialize():
-        say(f"continuing after epoch {int(epoch)} of {config.epochs}")
+    if checkpoints.restore():
+        say(f"continuing after step {int(optimizer.iterations)} of {num_steps}")
 
     started = time.monotonic()
-    log = MetricsLog(model_dir, keep=int(epoch))
-    if int(epoch) < config.epochs:
-        bar = ProgressBar(steps_per_epoch, config.epochs)
-        watch = LossWatch(
-            config,
-            steps_per_epoch=steps_per_epoch,
-            chance=model.retrieval.chance(),
-            former=log.first.get("retrieval_loss"),
-        )
-        batches = training_batches(
-            config, data, featurizer, range(int(epoch), config.epochs)
-        )
-        try:
-            model.fit(
-                batches,
-                initial_epoch=int(epoch),
-                epochs=config.epochs,
-                steps_per_epoch=steps_per_epoch,
-                callbacks=[bar, watch, EndOfEpoch(log, manager, epoch)],
-                verbose=0,
+    done = int(optimizer.iterations)
+    log = MetricsLog(model_dir, keep=done // steps_per_epoch)
+    batches = training_batches(
+        config,
+        data,
+        featurizer,
+        num_items=manifest.num_items,
+        steps_per_epoch=steps_per_epoch,
+        first_step=done,
+    )
+    bar = ProgressBar(done=done, num_steps=num_steps, steps_per_epoch=steps_per_epoch)
+    with contextlib.closing(bar):
+        saved = time.monotonic()
+        for step, values in _steps(model, batches, range(done, num_steps)):
+            losses = {name: values[name] for name in LOSSES}
+            watch.after_step(
+                step, loss=values["loss"], mean_retrieval_loss=values[RETRIEVAL_LOSS]
             )
-        finally:
-            bar.close()
+            bar.after_step(step, losses)
+            is_end = step % steps_per_epoch == 0
+            if is_end or time.monotonic() - saved > checkpoint_seconds:
+                watch.before_saving(step, model.trainable_variables)
+                if is_end:
+                    # Before the checkpoint: an entry without one is dropped when the run goes on, one that is missing
+                    # stays so.
+                    log.append(step // steps_per_epoch, losses | _fusion(model))
+                    model.reset_metrics()
+                checkpoints.save(step)
+                saved = time.monotonic()
     return {
         "model_dir": str(model_dir),
         "preset": config.preset,
@@ -104,6 +122,27 @@ def train(config: TrainConfig, data: Path, model_dir: Path) -> dict[str, Any]:
         "seconds": round(time.monotonic() - started, 1),
         "metrics": log.last,
     }
+
+
+def _steps(
+    model: TwoTowerModel, batches: tf.data.Dataset, steps: range
+) -> Iterator[tuple[int, dict[str, float]]]:
+    """Takes the steps with these numbers, from 0; yields how many are done, and what Keras and TFRS say of each."""
+
+    @tf.function
+    def take(iterator: Iterator[Batch]) -> dict[str, tf.Tensor]:
+        return model.train_step(next(iterator))
+
+    if not steps:
+        return
+    iterator = iter(batches)
+    for step in steps:
+        yield step + 1, {name: float(v) for name, v in take(iterator).items()}
+
+
+def _fusion(model: TwoTowerModel) -> dict[str, float]:
+    weights = model.query_tower.fusion_weights_by_grain()
+    return {f"fusion/{name}": weight for name, weight in weights.items()}
 
 
 def _steps_per_epoch(config: TrainConfig, manifest: schema.Manifest, data: Path) -> int:

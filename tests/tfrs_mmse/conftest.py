@@ -9,6 +9,7 @@ import pytest
 import tensorflow as tf
 
 from tfrs_mmse import restore, schema
+from tfrs_mmse.checkpoints import Checkpoints
 from tfrs_mmse.config import TrainConfig
 from tfrs_mmse.features import Featurizer
 from tfrs_mmse.model import TwoTowerModel
@@ -115,9 +116,7 @@ class ShopWriter:
         (self.run / schema.CONFIG).write_text(
             json.dumps(restore.run_description(config, manifest))
         )
-        tf.train.CheckpointManager(
-            tf.train.Checkpoint(model=model), str(self.run / schema.CHECKPOINTS), 1
-        ).save()
+        Checkpoints(self.run, model=model).save(0)
 
     def _item(self, item_id: str, text: str, category: int) -> Record:
         fields = {"title": tf.constant([text]), "category": tf.constant([""])}

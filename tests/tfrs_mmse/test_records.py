@@ -108,9 +108,9 @@ def test_requests_are_parsed_flat():
 def test_an_epoch_holds_every_request_once_and_epochs_differ(tmp_path: Path):
     write(tmp_path, "train", [request(n, 1 + n % 3) for n in range(20)])
 
-    def orders(seed: int, epochs: range) -> list[int]:
+    def orders(seed: int, epochs: range, skip: int = 0) -> list[int]:
         batches = records.request_batches(
-            tmp_path, SPEC, "train", batch_size=8, seed=seed, epochs=epochs
+            tmp_path, SPEC, "train", batch_size=8, seed=seed, epochs=epochs, skip=skip
         )
         return [
             int(row[0])
@@ -122,16 +122,25 @@ def test_an_epoch_holds_every_request_once_and_epochs_differ(tmp_path: Path):
     assert sorted(two[:20]) == sorted(two[20:]) == list(range(20))
     assert two[:20] != two[20:]
     assert two == orders(seed=0, epochs=range(2)) != orders(seed=1, epochs=range(2))
-    # A run that is continued sees what it would have seen.
+    # A run that goes on sees what it would have seen, whatever else was drawn meanwhile.
+    tf.random.set_seed(7)
     assert two[20:] == orders(seed=0, epochs=range(1, 2))
+    assert two[28:] == orders(seed=0, epochs=range(1, 2), skip=1)
 
 
 def test_random_items_cover_the_catalogue_evenly(tmp_path: Path):
     write(tmp_path, "items", [item(n) for n in range(10)])
-    batches = records.random_item_batches(tmp_path, SPEC, batch_size=4, seed=0).take(5)
-    drawn = [int(brand) for b in batches for brand in b.items.ids["brand"].numpy()]
-    assert sorted(drawn[:10]) == sorted(drawn[10:]) == list(range(10))
-    assert drawn[:10] != drawn[10:]
+
+    def drawn(skip: int) -> list[int]:
+        batches = records.random_item_batches(
+            tmp_path, SPEC, batch_size=4, seed=0, num_items=10, skip=skip
+        ).take(5 - skip)
+        return [int(brand) for b in batches for brand in b.items.ids["brand"].numpy()]
+
+    whole = drawn(0)
+    assert sorted(whole[:10]) == sorted(whole[10:]) == list(range(10))
+    assert whole[:10] != whole[10:]
+    assert [drawn(skip) for skip in (1, 2, 3)] == [whole[4:], whole[8:], whole[12:]]
 
 
 def test_the_catalogue_is_read_in_the_order_of_its_files(tmp_path: Path):

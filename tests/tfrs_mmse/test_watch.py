@@ -1,44 +1,33 @@
-"""The watch over the loss, on losses that are made up; a model is needed for its step number and weights only."""
-
-from types import SimpleNamespace
+"""The watch over the loss, on losses that are made up."""
 
 import pytest
 import tensorflow as tf
 
-from tfrs_mmse.callbacks import LossWatch, likely_cause
 from tfrs_mmse.cli import CommandError
 from tfrs_mmse.config import TrainConfig
+from tfrs_mmse.watch import LossWatch, likely_cause
 
 
 def watch(
+    *, steps_per_epoch: int = 50, chance: float = 5.0, **settings: object
+) -> LossWatch:
+    return LossWatch(
+        TrainConfig.from_dict(settings), steps_per_epoch=steps_per_epoch, chance=chance
+    )
+
+
+def run(
+    watch: LossWatch,
+    losses: list[float],
     *,
     steps_per_epoch: int = 50,
-    chance: float = 5.0,
-    former: float | None = None,
-    **settings: object,
-) -> LossWatch:
-    callback = LossWatch(
-        TrainConfig.from_dict(settings),
-        steps_per_epoch=steps_per_epoch,
-        chance=chance,
-        former=former,
-    )
-    optimizer = SimpleNamespace(iterations=tf.Variable(0))
-    weights = [tf.Variable([1.0, 2.0], name="word_table")]
-    callback.model = SimpleNamespace(optimizer=optimizer, trainable_variables=weights)
-    return callback
-
-
-def run(callback: LossWatch, losses: list[float], *, steps_per_epoch: int = 50) -> None:
-    """Feeds losses step by step, with Keras's mean over the epoch."""
-    for number, loss in enumerate(losses):
-        epoch, batch = divmod(number, steps_per_epoch)
-        if batch == 0:
-            callback.on_epoch_begin(epoch)
-        so_far = losses[epoch * steps_per_epoch : number + 1]
-        callback.model.optimizer.iterations.assign_add(1)
-        callback.on_train_batch_end(
-            batch, {"loss": loss, "retrieval_loss": sum(so_far) / len(so_far)}
+    first_step: int = 0,
+) -> None:
+    """Feeds losses step by step, each with the mean of its epoch so far."""
+    for number, loss in enumerate(losses[first_step:], start=first_step):
+        so_far = losses[number - number % steps_per_epoch : number + 1]
+        watch.after_step(
+            number + 1, loss=loss, mean_retrieval_loss=sum(so_far) / len(so_far)
         )
 
 
@@ -46,15 +35,15 @@ def run(callback: LossWatch, losses: list[float], *, steps_per_epoch: int = 50) 
 def test_a_loss_that_is_no_number_stops_at_its_step(bad: float) -> None:
     with pytest.raises(
         CommandError,
-        match=rf"the loss became {bad} at step 3, in epoch 1, .* no epoch was completed, so there is no checkpoint",
+        match=rf"the loss became {bad} at step 3, in epoch 1, .* the last checkpoint is kept",
     ):
         run(watch(), [2.0, 1.0, bad, 1.0])
 
 
-def test_the_checkpoint_that_is_kept_is_named() -> None:
+def test_the_epoch_is_named() -> None:
     with pytest.raises(
         CommandError,
-        match=r"at step 102, in epoch 3, .* the checkpoint after epoch 2 is kept",
+        match=r"at step 102, in epoch 3, ",
     ):
         run(watch(), [2.0] * 101 + [float("nan")])
 
@@ -85,28 +74,30 @@ def test_healthy_losses_go_on(losses: list[float]) -> None:
     run(watch(), losses)
 
 
-def test_a_run_that_continues_is_compared_with_its_first_epoch() -> None:
-    run(watch(former=80.0), [90.0] * 200)
-    with pytest.raises(CommandError, match="from 40 at the start to a mean of 90"):
-        run(watch(former=40.0), [90.0] * 200)
+def test_a_run_that_goes_on_is_compared_with_the_same_start() -> None:
+    losses = [7.0] + [8.5] * 200
+    first = watch()
+    run(first, losses[:60])
+    second = watch()
+    second.reference.assign(first.reference)
+    with pytest.raises(CommandError, match=r"from 7 at .* 8\.5, at step 100, in"):
+        run(second, losses, first_step=60)
 
 
 def test_in_a_long_epoch_a_hundred_steps_are_enough() -> None:
-    callback = watch(steps_per_epoch=10_000)
     with pytest.raises(CommandError, match="at step 100, in epoch 1"):
-        run(callback, [7.0] + [9.0] * 200, steps_per_epoch=10_000)
+        run(watch(steps_per_epoch=10_000), [7.0] + [9.0] * 200, steps_per_epoch=10_000)
 
 
 def test_broken_weights_are_seen_before_they_are_saved() -> None:
-    callback = watch()
-    callback.on_epoch_begin(4)
-    callback.on_epoch_end(4)
-    callback.model.trainable_variables[0].assign([1.0, float("nan")])
+    weights = [tf.Variable([1.0, 2.0], name="word_table")]
+    watch().before_saving(200, weights)
+    weights[0].assign([1.0, float("nan")])
     with pytest.raises(
         CommandError,
-        match=r"the weights of word_table:0 are no numbers any more .* the checkpoint after epoch 4 is kept",
+        match=r"the weights of word_table:0 are no numbers any more at step 200, in epoch 4",
     ):
-        callback.on_epoch_end(4)
+        watch().before_saving(200, weights)
 
 
 @pytest.mark.parametrize(
