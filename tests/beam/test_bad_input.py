@@ -62,7 +62,7 @@ def failure(argv: list[str], capfd: pytest.CaptureFixture[str]) -> str:
         ),
         (
             "e.jsonl.gz",
-            gzip.compress(lines_of(EVENTS) * 2000)[:-9],
+            gzip.compress(lines_of(EVENTS) * 2000, mtime=0)[:-9],
             "{path} is not a whole gzip file",
         ),
         ("e.parquet", b"PAR1", "{path} is not a whole Parquet file"),

@@ -129,7 +129,7 @@ def test_a_stray_quote_is_a_letter_like_others(tmp_path: Path) -> None:
     [
         (
             "a.jsonl.gz",
-            gzip.compress(JSONL.encode() * 100)[:-20],
+            gzip.compress(JSONL.encode() * 100, mtime=0)[:-20],
             "a.jsonl.gz is not a whole gzip file",
         ),
         ("a.jsonl.gz", b"", "a.jsonl.gz is not a whole gzip file .it holds no bytes"),
@@ -138,9 +138,17 @@ def test_a_stray_quote_is_a_letter_like_others(tmp_path: Path) -> None:
             JSONL.encode(),
             "a.jsonl.gz is not a gzip file: give it a name without .gz",
         ),
-        ("a.jsonl", gzip.compress(JSONL.encode()), "is a gzip file: give it a name"),
+        (
+            "a.jsonl",
+            gzip.compress(JSONL.encode(), mtime=0),
+            "is a gzip file: give it a name",
+        ),
         ("a.csv", CSV.encode("utf-16"), "a.csv is UTF-16; convert it"),
-        ("a.csv.gz", gzip.compress(CSV.encode("utf-16")), "a.csv.gz is UTF-16"),
+        (
+            "a.csv.gz",
+            gzip.compress(CSV.encode("utf-16"), mtime=0),
+            "a.csv.gz is UTF-16",
+        ),
         ("a.json", b'[{"item_id": 1}, {"item_id": 2}]\n', "a.json is a JSON array"),
         (
             "a.json",
