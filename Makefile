@@ -2,7 +2,7 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 # On every core; the tests of one file stay together, because they share what is costly to make.
-PYTEST := $(BIN)/python -m pytest -n auto --dist loadfile
+PYTEST := $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 CODE := tfrs_mmse beam serving benchmarks tests setup.py
 
 .PHONY: setup check format test test-all demo quality lock

@@ -5,6 +5,25 @@ from typing import NamedTuple
 
 import pytest
 
+# Files that take minutes begin first: at the end of all tests, only one worker would be at work on each.
+_LONG = (
+    "test_end_to_end.py",
+    "test_trainer.py",
+    "test_demo.py",
+    "test_quality.py",
+    "test_preprocess.py",
+    "test_flink.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Puts the long files first, in the order of the list."""
+    items.sort(
+        key=lambda item: (
+            _LONG.index(item.path.name) if item.path.name in _LONG else len(_LONG)
+        )
+    )
+
 
 class Shop(NamedTuple):
     """Paths of a simulated shop.
