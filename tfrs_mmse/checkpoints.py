@@ -31,6 +31,12 @@ def saved(model_dir: Path) -> list[Path]:
     return [folder / f"ckpt-{number}" for number in sorted(numbers)]
 
 
+def kept(model_dir: Path) -> str:
+    """What there is to go on from, for the end of a sentence."""
+    paths = saved(model_dir)
+    return f"{paths[-1].name} is kept" if paths else "there is no checkpoint yet"
+
+
 class Checkpoints:
     """Saves and restores all that a training goes on from."""
 
@@ -42,6 +48,7 @@ class Checkpoints:
         self._model_dir = model_dir
         self._folder = model_dir / schema.CHECKPOINTS
         self._checkpoint = tf.train.Checkpoint(**objects)
+        self._broken: set[str] = set()
 
     def restore(self) -> Path | None:
         """Restores the newest checkpoint, or the one before it if that cannot be read, and says so.
@@ -52,13 +59,12 @@ class Checkpoints:
         Raises:
             CommandError: there are some, and none can be read; or they are of another version of this program.
         """
-        broken = []
         for path in reversed(saved(self._model_dir)):
             try:
                 status = self._checkpoint.read(str(path))
                 status.assert_existing_objects_matched().expect_partial()
             except _BROKEN as e:
-                broken.append(path.name)
+                self._broken.add(path.name)
                 say(f"the checkpoint {path} cannot be read ({first_line(e)})")
             except AssertionError:
                 raise CommandError(
@@ -66,10 +72,11 @@ class Checkpoints:
                 ) from None
             else:
                 return path
-        if broken:
+        if self._broken:
+            names = ", ".join(sorted(self._broken))
             raise CommandError(
-                f"none of the checkpoints in {self._folder} can be read ({', '.join(broken)}): remove that directory "
-                "to train from the beginning"
+                f"none of the checkpoints in {self._folder} can be read ({names}): remove that directory to train from "
+                "the beginning"
             )
         return None
 
@@ -79,19 +86,19 @@ class Checkpoints:
         Raises:
             CommandError: the disk does not take it; the checkpoints that are there stay.
         """
-        self._keep(_KEPT)
+        self._keep()
         try:
             self._folder.mkdir(exist_ok=True)
             path = self._checkpoint.write(str(self._folder / f"ckpt-{step}"))
+            self._broken.discard(Path(path).name)
             self._point_to(Path(path).name)
         except (OSError, tf.errors.OpError) as e:
-            self._keep(_KEPT)
-            kept = [path.name for path in saved(self._model_dir)]
+            self._keep()
             raise CommandError(
                 f"cannot save a checkpoint of step {step} into {self._folder} ({first_line(e)}): make room and run the "
-                f"same command again, which goes on from {kept[-1] if kept else 'the beginning'}"
+                f"same command again; {kept(self._model_dir)}"
             ) from None
-        self._keep(_KEPT)
+        self._keep()
 
     def _point_to(self, name: str) -> None:
         """Names the newest for programs that look for it by `tf.train.latest_checkpoint`."""
@@ -99,9 +106,10 @@ class Checkpoints:
         pointer.with_suffix(".part").write_text(f'model_checkpoint_path: "{name}"\n')
         pointer.with_suffix(".part").replace(pointer)
 
-    def _keep(self, number: int) -> None:
-        """Removes all but the newest checkpoints, and what a save that was cut short has left."""
-        kept = {path.name for path in saved(self._model_dir)[-number:]}
+    def _keep(self) -> None:
+        """Removes all but the newest checkpoints that can be read, and what a save that was cut short has left."""
+        names = [path.name for path in saved(self._model_dir)]
+        kept = {*[name for name in names if name not in self._broken][-_KEPT:]}
         for path in self._folder.glob("ckpt-*"):
             if path.is_dir():
                 shutil.rmtree(path)

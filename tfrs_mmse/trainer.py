@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from tfrs_mmse import levels, restore, schema
 from tfrs_mmse.batches import Batch, training_batches
-from tfrs_mmse.checkpoints import Checkpoints
+from tfrs_mmse.checkpoints import Checkpoints, kept
 from tfrs_mmse.cli import CommandError, say
 from tfrs_mmse.config import TrainConfig
 from tfrs_mmse.features import Featurizer, read_vocabularies
@@ -76,7 +76,10 @@ def train(
     optimizer = tf.keras.optimizers.legacy.Adagrad(config.learning_rate)
     model.compile(optimizer=optimizer)
     watch = LossWatch(
-        config, steps_per_epoch=steps_per_epoch, chance=model.retrieval.chance()
+        config,
+        steps_per_epoch=steps_per_epoch,
+        chance=model.retrieval.chance(),
+        kept=lambda: kept(model_dir),
     )
     checkpoints = Checkpoints(
         model_dir, model=model, optimizer=optimizer, reference=watch.reference

@@ -1,7 +1,7 @@
 """Stops a training that is past saving, at the step where it shows."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import tensorflow as tf
 
@@ -26,15 +26,21 @@ class LossWatch:
     """
 
     def __init__(
-        self, config: TrainConfig, *, steps_per_epoch: int, chance: float
+        self,
+        config: TrainConfig,
+        *,
+        steps_per_epoch: int,
+        chance: float,
+        kept: Callable[[], str],
     ) -> None:
         """Args:
         config: The training config, for the likely cause.
         steps_per_epoch: Length of an epoch.
         chance: Retrieval loss of a model that gives every item the same score, above 0.
+        kept: Says which checkpoint there is.
         """
         self._config, self._chance = config, chance
-        self._steps_per_epoch = steps_per_epoch
+        self._steps_per_epoch, self._kept = steps_per_epoch, kept
         self.reference = tf.Variable(0.0, trainable=False)
 
     def after_step(self, step: int, *, loss: float, mean_retrieval_loss: float) -> None:
@@ -80,7 +86,7 @@ class LossWatch:
         epoch = (step - 1) // self._steps_per_epoch + 1
         raise CommandError(
             f"{what} at step {step}, in epoch {epoch}, most likely because {likely_cause(self._config)}: change it and "
-            "train into another --model-dir; the last checkpoint is kept"
+            f"train into another --model-dir; {self._kept()}"
         )
 
 

@@ -1,7 +1,6 @@
 """How a log writes moments: each is read as what was written, or rejected."""
 
 import datetime
-import zoneinfo
 from typing import Any
 
 import pyarrow as pa
@@ -54,13 +53,3 @@ def test_a_name_of_a_zone_is_no_part_of_a_format() -> None:
 def test_a_zone_that_is_none_is_one_sentence(zone: str) -> None:
     with pytest.raises(CommandError, match="must be a name of the time zone database"):
         PreprocessConfig(time_zone=zone)
-
-
-def test_the_two_hours_of_an_autumn_night_are_told_apart() -> None:
-    """What `parquet` hands on are moments in UTC; this is why."""
-    berlin = zoneinfo.ZoneInfo("Europe/Berlin")
-    first, second = (
-        datetime.datetime.fromtimestamp(seconds, berlin)
-        for seconds in (1729989000, 1729992600)
-    )
-    assert first == second and first.timestamp() != second.timestamp()

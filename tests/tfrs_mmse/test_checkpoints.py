@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from tfrs_mmse import schema
-from tfrs_mmse.checkpoints import Checkpoints, saved
+from tfrs_mmse.checkpoints import Checkpoints, kept, saved
 from tfrs_mmse.cli import CommandError
 
 DATA = "data-00000-of-00001"
@@ -87,6 +87,23 @@ def test_of_a_broken_checkpoint_the_one_before_is_restored_and_that_is_said(
     assert Run(tmp_path).checkpoints.restore() == saved(tmp_path)[1]
 
 
+def test_two_that_can_be_read_are_kept_beside_a_broken_one(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    run.save(10)
+    run.save(20)
+    file(tmp_path, 20, DATA).write_bytes(b"")
+    later = Run(tmp_path)
+    later.checkpoints.restore()
+    later.save(11)
+    assert names(tmp_path) == ["ckpt-10", "ckpt-11"]
+
+
+def test_what_there_is_to_go_on_from_is_said(tmp_path: Path) -> None:
+    assert kept(tmp_path) == "there is no checkpoint yet"
+    Run(tmp_path).save(7)
+    assert kept(tmp_path) == "ckpt-7 is kept"
+
+
 def test_a_missing_file_is_a_broken_checkpoint(tmp_path: Path) -> None:
     run = Run(tmp_path)
     run.save(1)
@@ -139,7 +156,7 @@ def test_a_full_disk_is_one_sentence_and_costs_no_checkpoint(tmp_path: Path) -> 
     try:
         with pytest.raises(
             CommandError,
-            match=r"cannot save a checkpoint of step 3 .*File too large.* goes on from ckpt-2",
+            match=r"cannot save a checkpoint of step 3 .*File too large.* ckpt-2 is kept",
         ):
             run.save(3)
     finally:
