@@ -236,7 +236,8 @@ def test_a_directory_with_another_config_is_refused(
     [
         (
             "learning_rate=1e20",
-            "the loss became nan at step 2, in epoch 1, most likely because learning_rate 1e\\+20 is too high: .*; there is no checkpoint yet",
+            "the loss became nan at step 2, in epoch 1, most likely because learning_rate 1e\\+20 is too high: "
+            ".*; there is no checkpoint yet",
         ),
         (
             "temperature=1e-38",
