@@ -3,7 +3,7 @@
     python -m benchmarks.train.scaling > benchmarks/results/train_scaling.json    # an hour on 2 cores
     python -m benchmarks.train.scaling --quick                                    # minutes
 
-The full run also draws benchmarks/results/train_scaling.svg. Logs of `beam.simulate`, preprocessed by `beam.preprocess`;
+The full run also draws benchmarks/results/train_scaling.svg. Logs of `beam.simulate`, through `beam.preprocess`;
 each size is trained with preset `mmse` for a number of steps in a fresh process. Only one of log and catalogue grows
 at a time. Memory is the process's peak; the tables, which grow with the vocabularies and so with the catalogue, are
 given beside it.
