@@ -4,11 +4,16 @@ import argparse
 import functools
 import json
 import logging
+import re
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
 Main = Callable[[Sequence[str] | None], None]
+
+_NODES = re.compile(
+    r"\{\{.*?\}\} ?| ?\[Op:\w+\](?: name:.*)?"
+)  # where in a graph an error came from
 
 
 class CommandError(Exception):
@@ -75,3 +80,8 @@ def say(text: str) -> None:
 def print_result(result: Any) -> None:
     """The result for a program: one JSON document on stdout."""
     print(json.dumps(result, indent=2, ensure_ascii=False))
+
+
+def first_line(error: Exception) -> str:
+    """What an error of TensorFlow says, without the nodes of the graph."""
+    return _NODES.sub("", str(error).strip().split("\n")[0])

@@ -56,6 +56,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         help="how often a checkpoint is saved beside those at the ends of the epochs; how often changes no result; "
         "default: %(default)s",
     )
+    parser.add_argument(
+        "--skip-corrupt",
+        action="store_true",
+        help="leave out damaged shards, each as a whole, and say how many, instead of refusing the data; a run "
+        "goes on only with the shards that it began with",
+    )
     args = parser.parse_args(argv)
     config = resolve(args.preset, args.config, args.set)
 
@@ -68,6 +74,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             args.data,
             args.model_dir,
             checkpoint_seconds=args.checkpoint_seconds,
+            skip_corrupt=args.skip_corrupt,
         )
     )
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfrs_mmse import levels, restore, schema
+from tfrs_mmse import examples, levels, restore, schema
 from tfrs_mmse.batches import Batch, training_batches
 from tfrs_mmse.checkpoints import Checkpoints, kept
 from tfrs_mmse.cli import CommandError, say
@@ -28,6 +28,7 @@ def train(
     model_dir: Path,
     *,
     checkpoint_seconds: float = math.inf,
+    skip_corrupt: bool = False,
 ) -> dict[str, Any]:
     """Trains, or goes on after the last checkpoint of a former run of the same config.
 
@@ -36,18 +37,20 @@ def train(
         data: Directory of examples.
         model_dir: Receives config, vocabularies, checkpoints, metrics and TensorBoard logs.
         checkpoint_seconds: How often a checkpoint is saved beside those at the ends of the epochs.
+        skip_corrupt: Whether damaged shards are left out; a run keeps to the shards that it began with.
 
     Returns:
         A summary: the last epoch's losses, steps and seconds.
 
     Raises:
-        CommandError: the data has no training requests or no positives, or not what the config asks for; the directory
-            holds another run; a checkpoint cannot be saved; or the loss is no longer finite, or diverges.
+        CommandError: the data has no training requests or no positives, or not what the config asks for; a shard is
+            damaged; the directory holds another run; a checkpoint cannot be saved; or the loss is no longer finite, or
+            diverges.
     """
     manifest = schema.Manifest.read(data)
     # Refused before anything is written.
     config.chosen_grains(manifest.features)
-    steps_per_epoch = _steps_per_epoch(config, manifest, data)
+    _steps_per_epoch(config, manifest, data)
     ordered_weight = 1.0
     if config.use_log:
         counts = manifest.splits[schema.TRAIN]
@@ -57,7 +60,10 @@ def train(
             say(note)
         if ordered_weight != 1:
             say(f"an ordered item weighs as much as {ordered_weight:.1f} clicked ones")
-    _claim(model_dir, config, manifest, data)
+    used = examples.check(data, manifest, config, skip_corrupt=skip_corrupt)
+    manifest = used.manifest
+    steps_per_epoch = _steps_per_epoch(config, manifest, data)
+    _claim(model_dir, config, used, data)
 
     tf.keras.utils.set_random_seed(config.seed)
     num_steps = steps_per_epoch * config.epochs
@@ -97,9 +103,10 @@ def train(
         num_items=manifest.num_items,
         steps_per_epoch=steps_per_epoch,
         first_step=done,
+        left_out=used.left_out,
     )
     bar = ProgressBar(done=done, num_steps=num_steps, steps_per_epoch=steps_per_epoch)
-    with contextlib.closing(bar):
+    with contextlib.closing(bar), used.naming_damage():
         saved = time.monotonic()
         for step, values in _steps(model, batches, range(done, num_steps)):
             losses = {name: values[name] for name in LOSSES}
@@ -123,6 +130,7 @@ def train(
         "epochs": config.epochs,
         "steps": num_steps,
         "seconds": round(time.monotonic() - started, 1),
+        "left_out": {"shards": len(used.left_out), "records": used.num_left_out},
         "metrics": log.last,
     }
 
@@ -173,12 +181,12 @@ def _steps_per_epoch(config: TrainConfig, manifest: schema.Manifest, data: Path)
 
 
 def _claim(
-    model_dir: Path, config: TrainConfig, manifest: schema.Manifest, data: Path
+    model_dir: Path, config: TrainConfig, used: examples.Examples, data: Path
 ) -> None:
     """Writes the run's description, or makes sure that the one that is there is the same."""
-    path = model_dir / schema.CONFIG
+    path, manifest = model_dir / schema.CONFIG, used.manifest
     if not path.exists():
-        restore.write_run(model_dir, config, manifest, data)
+        restore.write_run(model_dir, config, manifest, data, examples=used.description)
         return
     saved = restore.read_run(model_dir)
     restore.check_fits(saved, manifest, model_dir, data)
@@ -190,5 +198,6 @@ def _claim(
             f"{model_dir} holds a run with another config ({', '.join(changed)}): give another --model-dir, "
             "or the same config to continue it"
         )
+    used.check_same(saved.get("examples"), model_dir, data)
     if not restore.keeps_vocabularies(saved):
-        restore.write_run(model_dir, config, manifest, data)
+        restore.write_run(model_dir, config, manifest, data, examples=used.description)
