@@ -53,6 +53,7 @@ class Examples:
         manifest: The manifest, with the numbers of records that are left.
         left_out: Names of damaged shards that are not used.
         num_left_out: Records that the manifest counts and the used shards do not hold.
+        record_bytes: Mean size of an unpacked record, by stream.
         fingerprint: SHA-256 over the shards that are used; other bytes or another order give another one.
     """
 
@@ -60,6 +61,7 @@ class Examples:
     manifest: schema.Manifest
     left_out: tuple[str, ...]
     num_left_out: int
+    record_bytes: dict[str, float]
     fingerprint: str
 
     @property
@@ -165,6 +167,10 @@ def check(
         manifest=_with_counts(manifest, left),
         left_out=tuple(Path(shard.path).name for shard in damaged),
         num_left_out=num_left_out,
+        record_bytes={
+            name: sum(shard.num_bytes for shard in shards) / left[name]
+            for name, shards in used.items()
+        },
         fingerprint=hashlib.sha256(json.dumps(digests).encode()).hexdigest(),
     )
 

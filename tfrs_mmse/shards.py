@@ -22,11 +22,13 @@ class Shard(NamedTuple):
     Attributes:
         path: Where it is.
         num_records: Records in it.
+        num_bytes: Of the unpacked file.
         digest: SHA-256 of the file.
     """
 
     path: str
     num_records: int
+    num_bytes: int
     digest: str
 
 
@@ -119,14 +121,14 @@ def naming_unreadable(
 def _examined(path: str) -> Shard | Damaged:
     digest = hashlib.sha256()
     try:
-        num_records = _count_records(_unpacked(path, digest.update))
+        num_records, num_bytes = _measured(_unpacked(path, digest.update))
     except OSError as e:
         return Damaged(path, e.strerror or str(e))
     except zlib.error as e:
         return Damaged(path, f"it is no gzip file, or was changed: {e}")
     except ValueError as e:
         return Damaged(path, str(e))
-    return Shard(path, num_records, digest.hexdigest())
+    return Shard(path, num_records, num_bytes, digest.hexdigest())
 
 
 def _unpacked(path: str, see: Callable[[bytes], None]) -> Iterator[bytes]:
@@ -148,14 +150,16 @@ def _unpacked(path: str, see: Callable[[bytes], None]) -> Iterator[bytes]:
         raise ValueError("it is cut off")
 
 
-def _count_records(blocks: Iterable[bytes]) -> int:
-    """Records of a TFRecord file.
+def _measured(blocks: Iterable[bytes]) -> tuple[int, int]:
+    """How many records a TFRecord file holds, and bytes.
 
     Raises:
         ValueError: it does not end where a record ends.
     """
-    num_records, ahead, held = 0, 0, b""  # the next record begins `ahead` of `held`
+    num_records, num_bytes = 0, 0
+    ahead, held = 0, b""  # the next record begins `ahead` of `held`
     for block in blocks:
+        num_bytes += len(block)
         held += block
         while ahead + _BEFORE <= len(held):
             (length,) = _LENGTH.unpack_from(held, ahead)
@@ -165,4 +169,4 @@ def _count_records(blocks: Iterable[bytes]) -> int:
         held, ahead = held[passed:], ahead - passed
     if held or ahead:
         raise ValueError("it does not end where a record ends")
-    return num_records
+    return num_records, num_bytes
