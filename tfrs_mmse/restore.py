@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -145,7 +146,12 @@ def read_run(model_dir: Path) -> dict[str, Any]:
 
 
 def write_run(
-    model_dir: Path, config: TrainConfig, manifest: schema.Manifest, data: Path
+    model_dir: Path,
+    config: TrainConfig,
+    manifest: schema.Manifest,
+    data: Path,
+    *,
+    examples: Mapping[str, Any],
 ) -> None:
     """Makes a model directory: what it says of itself, and the vocabularies, so that the model can be used alone."""
     folder = model_dir / schema.VOCABULARY_DIR
@@ -156,7 +162,10 @@ def write_run(
     # Last and at once: a directory with a config is one that a training can go on in.
     part = model_dir / f"{schema.CONFIG}.part"
     part.write_text(
-        json.dumps(run_description(config, manifest), indent=2) + "\n",
+        json.dumps(
+            {**run_description(config, manifest), "examples": dict(examples)}, indent=2
+        )
+        + "\n",
         encoding="utf-8",
     )
     part.replace(model_dir / schema.CONFIG)

@@ -9,7 +9,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfrs_mmse import levels, restore, schema
+from tfrs_mmse import examples, levels, resources, restore, schema
 from tfrs_mmse.batches import Batch, training_batches
 from tfrs_mmse.checkpoints import Checkpoints, kept
 from tfrs_mmse.cli import CommandError, say
@@ -17,6 +17,7 @@ from tfrs_mmse.config import TrainConfig
 from tfrs_mmse.features import Featurizer, read_vocabularies
 from tfrs_mmse.model import TwoTowerModel
 from tfrs_mmse.progress import MetricsLog, ProgressBar
+from tfrs_mmse.stopping import Stop
 from tfrs_mmse.watch import LossWatch
 
 RETRIEVAL_LOSS, RANKING_LOSS = LOSSES = ("retrieval_loss", "ranking_loss")
@@ -28,6 +29,8 @@ def train(
     model_dir: Path,
     *,
     checkpoint_seconds: float = math.inf,
+    skip_corrupt: bool = False,
+    stop: Stop | None = None,
 ) -> dict[str, Any]:
     """Trains, or goes on after the last checkpoint of a former run of the same config.
 
@@ -36,18 +39,23 @@ def train(
         data: Directory of examples.
         model_dir: Receives config, vocabularies, checkpoints, metrics and TensorBoard logs.
         checkpoint_seconds: How often a checkpoint is saved beside those at the ends of the epochs.
+        skip_corrupt: Whether damaged shards are left out; a run keeps to the shards that it began with.
+        stop: Asks for an end after a step, with a checkpoint.
 
     Returns:
         A summary: the last epoch's losses, steps and seconds.
 
     Raises:
-        CommandError: the data has no training requests or no positives, or not what the config asks for; the directory
-            holds another run; a checkpoint cannot be saved; or the loss is no longer finite, or diverges.
+        CommandError: the data has no training requests or no positives, or not what the config asks for; a shard is
+            damaged; memory or disk will not suffice; the directory holds another run; a checkpoint cannot be saved; or
+            the loss is no longer finite, or diverges.
+        Stopped: `stop` was asked for it.
     """
+    stop = stop or Stop()
     manifest = schema.Manifest.read(data)
     # Refused before anything is written.
     config.chosen_grains(manifest.features)
-    steps_per_epoch = _steps_per_epoch(config, manifest, data)
+    _steps_per_epoch(config, manifest, data)
     ordered_weight = 1.0
     if config.use_log:
         counts = manifest.splits[schema.TRAIN]
@@ -57,7 +65,11 @@ def train(
             say(note)
         if ordered_weight != 1:
             say(f"an ordered item weighs as much as {ordered_weight:.1f} clicked ones")
-    _claim(model_dir, config, manifest, data)
+    used = examples.check(data, manifest, config, skip_corrupt=skip_corrupt)
+    manifest = used.manifest
+    steps_per_epoch = _steps_per_epoch(config, manifest, data)
+    resources.check(config, manifest, used.record_bytes, model_dir)
+    _claim(model_dir, config, used, data)
 
     tf.keras.utils.set_random_seed(config.seed)
     num_steps = steps_per_epoch * config.epochs
@@ -97,9 +109,15 @@ def train(
         num_items=manifest.num_items,
         steps_per_epoch=steps_per_epoch,
         first_step=done,
+        left_out=used.left_out,
     )
     bar = ProgressBar(done=done, num_steps=num_steps, steps_per_epoch=steps_per_epoch)
-    with contextlib.closing(bar):
+    with (
+        contextlib.closing(bar),
+        used.naming_damage(),
+        resources.naming_shortage(config),
+        stop.patient(),
+    ):
         saved = time.monotonic()
         for step, values in _steps(model, batches, range(done, num_steps)):
             losses = {name: values[name] for name in LOSSES}
@@ -108,7 +126,8 @@ def train(
             )
             bar.after_step(step, losses)
             is_end = step % steps_per_epoch == 0
-            if is_end or time.monotonic() - saved > checkpoint_seconds:
+            is_due = time.monotonic() - saved > checkpoint_seconds
+            if is_end or is_due or stop.is_asked_for:
                 watch.before_saving(step, model.trainable_variables)
                 if is_end:
                     # Before the checkpoint: an entry without one is dropped when the run goes on, one that is missing
@@ -117,12 +136,14 @@ def train(
                     model.reset_metrics()
                 checkpoints.save(step)
                 saved = time.monotonic()
+                stop.obey(f"after step {step} of {num_steps}, which is saved")
     return {
         "model_dir": str(model_dir),
         "preset": config.preset,
         "epochs": config.epochs,
         "steps": num_steps,
         "seconds": round(time.monotonic() - started, 1),
+        "left_out": {"shards": len(used.left_out), "records": used.num_left_out},
         "metrics": log.last,
     }
 
@@ -173,12 +194,12 @@ def _steps_per_epoch(config: TrainConfig, manifest: schema.Manifest, data: Path)
 
 
 def _claim(
-    model_dir: Path, config: TrainConfig, manifest: schema.Manifest, data: Path
+    model_dir: Path, config: TrainConfig, used: examples.Examples, data: Path
 ) -> None:
     """Writes the run's description, or makes sure that the one that is there is the same."""
-    path = model_dir / schema.CONFIG
+    path, manifest = model_dir / schema.CONFIG, used.manifest
     if not path.exists():
-        restore.write_run(model_dir, config, manifest, data)
+        restore.write_run(model_dir, config, manifest, data, examples=used.description)
         return
     saved = restore.read_run(model_dir)
     restore.check_fits(saved, manifest, model_dir, data)
@@ -190,5 +211,6 @@ def _claim(
             f"{model_dir} holds a run with another config ({', '.join(changed)}): give another --model-dir, "
             "or the same config to continue it"
         )
+    used.check_same(saved.get("examples"), model_dir, data)
     if not restore.keeps_vocabularies(saved):
-        restore.write_run(model_dir, config, manifest, data)
+        restore.write_run(model_dir, config, manifest, data, examples=used.description)
