@@ -145,7 +145,11 @@ def read_run(model_dir: Path) -> dict[str, Any]:
 
 
 def write_run(
-    model_dir: Path, config: TrainConfig, manifest: schema.Manifest, data: Path
+    model_dir: Path,
+    config: TrainConfig,
+    manifest: schema.Manifest,
+    data: Path,
+    num_workers: int = 1,
 ) -> None:
     """Makes a model directory: what it says of itself, and the vocabularies, so that the model can be used alone."""
     folder = model_dir / schema.VOCABULARY_DIR
@@ -156,7 +160,7 @@ def write_run(
     # Last and at once: a directory with a config is one that a training can go on in.
     part = model_dir / f"{schema.CONFIG}.part"
     part.write_text(
-        json.dumps(run_description(config, manifest), indent=2) + "\n",
+        json.dumps(run_description(config, manifest, num_workers), indent=2) + "\n",
         encoding="utf-8",
     )
     part.replace(model_dir / schema.CONFIG)
@@ -167,7 +171,9 @@ def keeps_vocabularies(saved: dict[str, Any]) -> bool:
     return "preprocessing" in saved
 
 
-def run_description(config: TrainConfig, manifest: schema.Manifest) -> dict[str, Any]:
+def run_description(
+    config: TrainConfig, manifest: schema.Manifest, num_workers: int = 1
+) -> dict[str, Any]:
     """What a model directory says of itself in `config.json`."""
     return {
         "format_version": schema.FORMAT_VERSION,
@@ -175,6 +181,7 @@ def run_description(config: TrainConfig, manifest: schema.Manifest) -> dict[str,
         "features": manifest.features.to_dict(),
         "vocabulary_hash": manifest.vocabulary_hash,
         "preprocessing": manifest.config,
+        "num_workers": num_workers,
     }
 
 

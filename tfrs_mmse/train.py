@@ -62,14 +62,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     # Imports TensorFlow, which --help need not wait for.
     from tfrs_mmse.trainer import train
 
-    cli.print_result(
-        train(
-            config,
-            args.data,
-            args.model_dir,
-            checkpoint_seconds=args.checkpoint_seconds,
-        )
+    summary = train(
+        config,
+        args.data,
+        args.model_dir,
+        checkpoint_seconds=args.checkpoint_seconds,
     )
+    if summary is not None:
+        cli.print_result(summary)
 
 
 def resolve(

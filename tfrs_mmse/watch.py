@@ -56,10 +56,10 @@ class LossWatch:
         """
         if not math.isfinite(loss):
             self._stop(f"the loss became {loss}", step)
-        if not self.reference:
+        if not self.reference.numpy():
             self.reference.assign(max(mean_retrieval_loss, self._chance))
         in_epoch = (step - 1) % self._steps_per_epoch + 1
-        reference = float(self.reference)
+        reference = float(self.reference.numpy())
         if (
             step >= _EARLIEST
             and in_epoch >= min(_EARLIEST, self._steps_per_epoch)
