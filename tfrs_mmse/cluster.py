@@ -10,11 +10,11 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfrs_mmse import restarts
-from tfrs_mmse.checkpoints import first_line
+from tfrs_mmse import parameter_servers, restarts
+from tfrs_mmse.checkpoints import first_line, kept
 from tfrs_mmse.cli import CommandError, say
 from tfrs_mmse.records import Turn
-from tfrs_mmse.tf_config import Task, read_task
+from tfrs_mmse.tf_config import Task
 
 # What TensorFlow's collectives raise where a worker is gone, or another one has come in its place.
 _LOST = (
@@ -34,6 +34,7 @@ class Cluster:
         strategy: Of TensorFlow; variables are made in its scope.
         is_chief: Whether this worker is the one that writes and speaks.
         turn: Which batches are this worker's.
+        has_parameter_servers: Whether the steps are handed out to other processes.
     """
 
     def __init__(self, strategy: tf.distribute.Strategy, task: Task | None) -> None:
@@ -41,8 +42,12 @@ class Cluster:
         strategy: What the workers are connected by.
         task: This process's; None if it is alone.
         """
-        self._names = ["worker 0"] if task is None else task.workers
-        number = 0 if task is None else self._names.index(f"{task.type} {task.index}")
+        self.has_parameter_servers = task is not None and task.has_parameter_servers
+        self._names, number = ["chief 0"], 0
+        # With parameter servers, a step is one worker's.
+        if task is not None and not task.has_parameter_servers:
+            self._names = task.workers
+            number = self._names.index(f"{task.type} {task.index}")
         self.strategy = strategy
         self.is_chief = number == 0
         self.turn = Turn(num_workers=len(self._names), worker=number)
@@ -90,28 +95,36 @@ class Cluster:
 
 
 @contextlib.contextmanager
-def joined(model_dir: Path) -> Iterator[Cluster]:
-    """Takes part in the cluster that `TF_CONFIG` names, for as long as the context lasts; without it, changes nothing.
+def joined(task: Task | None, model_dir: Path) -> Iterator[Cluster]:
+    """Takes part in a cluster for as long as the context lasts; changes nothing for a process that is alone.
 
     The workers wait for each other before it begins. When one of them is lost, this process starts its own command anew
-    and so waits for it to come back; all then go on from the last checkpoint.
+    and so waits for it to come back; all then go on from the last checkpoint. With parameter servers, the chief ends.
 
     Args:
+        task: This process's, of those that compute; the chief if there are parameter servers; None if it is alone.
         model_dir: The run's directory, whose checkpoints show that there is progress.
 
     Raises:
-        CommandError: `TF_CONFIG` is wrong, or workers are lost again and again without a new checkpoint.
+        CommandError: workers are lost again and again without a new checkpoint, or a parameter server is.
     """
-    task = read_task()
     if task is None:
         yield Cluster(tf.distribute.get_strategy(), None)
         return
     try:
         _check_devices()
-        strategy = tf.distribute.MultiWorkerMirroredStrategy()
+        strategy = (
+            parameter_servers.strategy_of(task)
+            if task.has_parameter_servers
+            else tf.distribute.MultiWorkerMirroredStrategy()
+        )
         with strategy.scope():
             yield Cluster(strategy, task)
     except _LOST as e:
+        if task.has_parameter_servers:
+            raise CommandError(
+                f"a task of the cluster is lost ({first_line(e)}): start all of them again; {kept(model_dir)}"
+            ) from None
         restarts.start_again(f"a worker is lost ({first_line(e)})", model_dir)
 
 

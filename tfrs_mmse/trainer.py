@@ -9,7 +9,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfrs_mmse import levels, restore, schema
+from tfrs_mmse import levels, parameter_servers, restore, schema
 from tfrs_mmse.batches import Batch, training_batches
 from tfrs_mmse.checkpoints import Checkpoints, kept
 from tfrs_mmse.cli import CommandError
@@ -18,6 +18,7 @@ from tfrs_mmse.config import TrainConfig
 from tfrs_mmse.features import Featurizer, read_vocabularies
 from tfrs_mmse.model import TwoTowerModel
 from tfrs_mmse.progress import MetricsLog, ProgressBar
+from tfrs_mmse.tf_config import read_task
 from tfrs_mmse.watch import LossWatch
 
 RETRIEVAL_LOSS, RANKING_LOSS = LOSSES = ("retrieval_loss", "ranking_loss")
@@ -45,7 +46,11 @@ def train(
         CommandError: the data has no training requests or no positives, or not what the config asks for; the directory
             holds another run; a checkpoint cannot be saved; or the loss is no longer finite, or diverges.
     """
-    with joined(model_dir) as cluster:
+    task = read_task()
+    if task is not None and parameter_servers.is_server(task):
+        parameter_servers.serve(task)
+        return None
+    with joined(task, model_dir) as cluster:
         return _train(config, data, model_dir, checkpoint_seconds, cluster)
 
 
@@ -126,7 +131,9 @@ def _train(
     )
     with contextlib.closing(bar):
         saved = time.monotonic()
-        for step, values in _steps(cluster, model, batches, range(done, num_steps)):
+        for step, values in _steps(
+            cluster, model, batches, range(done, num_steps), steps_per_epoch
+        ):
             losses = {name: values[name] for name in LOSSES}
             watch.after_step(
                 step, loss=values["loss"], mean_retrieval_loss=values[RETRIEVAL_LOSS]
@@ -159,7 +166,11 @@ def _train(
 
 
 def _steps(
-    cluster: Cluster, model: TwoTowerModel, batches: tf.data.Dataset, steps: range
+    cluster: Cluster,
+    model: TwoTowerModel,
+    batches: tf.data.Dataset,
+    steps: range,
+    steps_per_epoch: int,
 ) -> Iterator[tuple[int, dict[str, float]]]:
     """Takes the steps with these numbers, from 0; yields how many are done, and what Keras and TFRS say of each."""
 
@@ -170,6 +181,15 @@ def _steps(
         return values | {"loss": cluster.strategy.reduce("SUM", values["loss"], None)}
 
     if not steps:
+        return
+    if cluster.has_parameter_servers:
+        yield from parameter_servers.steps(
+            cluster.strategy,
+            model.train_step,
+            batches,
+            steps,
+            steps_per_epoch=steps_per_epoch,
+        )
         return
     iterator = iter(batches)
     for step in steps:

@@ -77,7 +77,9 @@ class LossWatch:
             CommandError: a weight is no finite number.
         """
         for variable in weights:
-            if not tf.reduce_all(tf.math.is_finite(variable)):
+            with tf.device(variable.device):  # it may be on another machine
+                is_finite = tf.reduce_all(tf.math.is_finite(variable))
+            if not is_finite:
                 self._stop(
                     f"the weights of {variable.name} are no numbers any more", step
                 )
