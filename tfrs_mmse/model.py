@@ -8,6 +8,7 @@ from tfrs_mmse.batches import Batch
 from tfrs_mmse.config import TrainConfig
 from tfrs_mmse.records import Ids
 from tfrs_mmse.schedules import linear_rise
+from tfrs_mmse.scores import compare
 from tfrs_mmse.tasks import LevelRanking, LevelRetrieval
 from tfrs_mmse.towers import ItemTower, QueryTower, TokenEmbedding
 
@@ -73,10 +74,11 @@ class TwoTowerModel(tfrs.Model):
         candidate = self.item_tower(inputs.candidates.ids)
         candidate, inputs = replicas.gathered(candidate, inputs)
 
-        loss = self.retrieval(query, candidate, inputs)
+        scores = compare(query, candidate, inputs)
+        loss = self.retrieval(scores, inputs)
         self.retrieval_loss.update_state(replicas.total(loss))
         if config.ranking_weight > 0:
-            ranking = self.ranking(query, candidate, inputs)
+            ranking = self.ranking(scores, inputs)
             self.ranking_loss.update_state(replicas.total(ranking))
             loss += ranking * linear_rise(
                 config.ranking_weight,

@@ -10,6 +10,7 @@ from tfrs_mmse import losses, negatives, ranking_losses, replicas, schema
 from tfrs_mmse.batches import Batch
 from tfrs_mmse.config import SOFTMAX_LOSSES, TrainConfig
 from tfrs_mmse.losses import Comparison
+from tfrs_mmse.scores import Scores
 
 # From the comparison, the config and the step's seed to [P] losses.
 RetrievalLoss = Callable[[Comparison, TrainConfig, tf.Tensor], tf.Tensor]
@@ -65,29 +66,25 @@ class LevelRetrieval(tf.keras.layers.Layer, tfrs.tasks.Task):
         self._ordered_weight = ordered_weight
         self._loss = RETRIEVAL_LOSSES[config.retrieval_loss]
 
-    def call(
-        self, query_embedding: tf.Tensor, candidate_embedding: tf.Tensor, batch: Batch
-    ) -> tf.Tensor:
+    def call(self, scores: Scores, batch: Batch) -> tf.Tensor:
         """The mean loss of the batch's positives, weighted by level.
 
         Args:
-            query_embedding: [B, D].
-            candidate_embedding: [C, D].
-            batch: What the embeddings are of.
+            scores: Of the batch.
+            batch: What is scored.
 
         Returns:
             Scalar; 0 if the batch has no positive. Of several replicas, each one's share of the mean over all.
         """
         requests = batch.requests
-        score = tf.linalg.matmul(query_embedding, candidate_embedding, transpose_b=True)
         positive = tf.where(requests.level >= schema.Level.CLICKED)[:, 0]
-        row = tf.cast(tf.gather(requests.request, positive), tf.int32)
-        column = tf.gather(batch.slot, positive)
-        own = negatives.is_own_item(requests.request, batch.slot, tf.shape(score))
+        own = negatives.is_own_item(
+            requests.request, batch.slot, tf.shape(scores.candidate)
+        )
         compared = Comparison(
-            positive=tf.gather_nd(score, tf.stack([row, column], axis=1)),
-            row=row,
-            candidate=score,
+            positive=tf.gather(scores.slot, positive),
+            row=tf.cast(tf.gather(requests.request, positive), tf.int32),
+            candidate=scores.candidate,
             is_negative=~(own | self._is_known_positive(batch)),
             log_inclusion_probability=self._log_inclusion_probability(batch),
         )
@@ -136,25 +133,18 @@ class LevelRanking(tf.keras.layers.Layer, tfrs.tasks.Task):
         self._ordered_weight = ordered_weight
         self._loss = RANKING_LOSSES[config.ranking_loss]
 
-    def call(
-        self, query_embedding: tf.Tensor, candidate_embedding: tf.Tensor, batch: Batch
-    ) -> tf.Tensor:
+    def call(self, scores: Scores, batch: Batch) -> tf.Tensor:
         """The mean loss of the requests that hold items of two levels.
 
         Args:
-            query_embedding: [B, D].
-            candidate_embedding: [C, D].
-            batch: What the embeddings are of.
+            scores: Of the batch.
+            batch: What is scored.
 
         Returns:
             Scalar; of several replicas, each one's share of the mean over all.
         """
         requests = batch.requests
-        query = tf.gather(query_embedding, requests.request)
-        score = tf.reduce_sum(
-            query * tf.gather(candidate_embedding, batch.slot), axis=1
-        )
-        num_queries = tf.shape(query_embedding, tf.int64)[0]
+        num_queries = tf.shape(scores.candidate, tf.int64)[0]
         level = _by_request(requests.level, requests.request, num_queries, padding=-1)
         weight = ranking_losses.unclicked_weight(
             level,
@@ -163,7 +153,7 @@ class LevelRanking(tf.keras.layers.Layer, tfrs.tasks.Task):
         )
         is_ordered = level == schema.Level.ORDERED
         weight *= tf.where(is_ordered, self._ordered_weight, 1.0)
-        score = _by_request(score, requests.request, num_queries, padding=0.0)
+        score = _by_request(scores.slot, requests.request, num_queries, padding=0.0)
         loss = self._loss(score, level, weight, self._config)
         return tf.math.divide_no_nan(
             tf.reduce_sum(loss), replicas.total(tf.reduce_sum(_has_two_levels(level)))

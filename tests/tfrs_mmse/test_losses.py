@@ -180,3 +180,23 @@ def test_what_is_a_margin_away_has_no_gradient() -> None:
     with tf.GradientTape() as tape:
         loss = hinge(compared._replace(positive=positive))
     assert_allclose(tape.gradient(loss, positive), [0.0])
+
+
+def test_the_gradient_of_the_softmax_is_that_of_its_formula() -> None:
+    # Two positives of one query, a masked negative, a query without any negative, and two probabilities.
+    def loss(score: tf.Tensor) -> tf.Tensor:
+        compared = comparison(
+            [0.5, 0.1, 0.3],
+            np.zeros([3, 3]).tolist(),
+            row=[0, 0, 2],
+            mask=[[True, False, True], [True, True, True], [False, False, False]],
+            probability=[0.5, 0.25, 1.0],
+        )
+        return losses.sampled_softmax_loss(
+            compared._replace(candidate=score), temperature=0.5
+        )
+
+    score = tf.constant([[0.2, 9.0, -0.4], [0.1, 0.2, 0.3], [0.7, 0.8, 0.9]])
+    (theory,), (measured,) = tf.test.compute_gradient(loss, [score], delta=1e-2)
+    assert_allclose(theory, measured, atol=2e-3)
+    assert np.abs(measured).max() > 0.5

@@ -23,11 +23,13 @@ def loss(step: int, **settings: object) -> float:
     model = TwoTowerModel(SPEC, config, num_items=9, num_steps=100)
     model.compile(optimizer=tf.keras.optimizers.legacy.Adagrad(0.1))
     model.optimizer.iterations.assign(step)
-    model.query_tower = model.item_tower = lambda ids: None
+    model.query_tower = model.item_tower = lambda ids: tf.zeros([0, 4])
     model.retrieval = lambda *_: tf.constant(2.0)
     model.ranking = lambda *_: tf.constant(5.0)
     batch = SimpleNamespace(
-        requests=SimpleNamespace(query_ids={}), candidates=SimpleNamespace(ids={})
+        requests=SimpleNamespace(query_ids={}, request=tf.zeros([0], tf.int64)),
+        candidates=SimpleNamespace(ids={}),
+        slot=tf.zeros([0], tf.int32),
     )
     return float(model.compute_loss(batch))
 

@@ -6,9 +6,10 @@ import pytest
 import tensorflow as tf
 from numpy.testing import assert_allclose
 
-from tfrs_mmse.batches import make_batch
+from tfrs_mmse.batches import Batch, make_batch
 from tfrs_mmse.config import CHOICES, TrainConfig
 from tfrs_mmse.records import Items, Requests
+from tfrs_mmse.scores import compare
 from tfrs_mmse.tasks import (
     RANKING_LOSSES,
     RETRIEVAL_LOSSES,
@@ -55,6 +56,13 @@ QUERIES = tf.eye(2)
 SEED = tf.constant([0, 0], tf.int64)
 
 
+def run(
+    task: LevelRetrieval | LevelRanking, query: tf.Tensor, item: tf.Tensor, batch: Batch
+) -> tf.Tensor:
+    """The task's loss of these embeddings."""
+    return task(compare(query, item, batch), batch)
+
+
 def retrieval(
     config: TrainConfig,
     scores: list[list[float]],
@@ -65,7 +73,7 @@ def retrieval(
     task = LevelRetrieval(config, num_items=4, ordered_weight=3.0)
     items = random_items(list(range(1000, 1000 + len(random))))
     candidates = tf.constant([*scores, *random], tf.float32)
-    return float(task(QUERIES, candidates, make_batch(batch, items, seed=SEED)))
+    return float(run(task, QUERIES, candidates, make_batch(batch, items, seed=SEED)))
 
 
 def test_positives_meet_the_other_requests_items_and_the_random_ones_weighted_by_level():
@@ -125,7 +133,7 @@ def test_ranking_compares_inside_a_request_only():
     ranking = LevelRanking(TrainConfig(ranking_temperature=1.0))
     # Request 0: log 3 against 0, odds 3/1. Request 1 has nothing to compare and is not counted.
     scores = tf.constant([[log(3), 7], [0, 7], [99, 1]])
-    loss = ranking(QUERIES, scores, make_batch(batch, seed=SEED))
+    loss = run(ranking, QUERIES, scores, make_batch(batch, seed=SEED))
     assert_allclose(loss, log(4 / 3), rtol=1e-6)
 
 
@@ -133,16 +141,15 @@ def test_a_pair_with_an_ordered_item_weighs_as_the_order():
     batch = requests(level=[3, 2, 1], request=[0, 0, 0], key=[1, 2, 3], positives=[[]])
     ranking = LevelRanking(TrainConfig(ranking_temperature=1.0), ordered_weight=4.0)
     # The ordered item has odds of 3/1 against either other, the clicked one of 1/1 against the unclicked one.
-    loss = ranking(
-        tf.ones([1, 1]), tf.constant([[log(3)], [0], [0]]), make_batch(batch, seed=SEED)
-    )
+    scores = tf.constant([[log(3)], [0], [0]])
+    loss = run(ranking, tf.ones([1, 1]), scores, make_batch(batch, seed=SEED))
     assert_allclose(loss, (4 * log(4 / 3) + 4 * log(4 / 3) + log(2)) / 3, rtol=1e-6)
 
 
 def test_without_anything_to_compare_the_ranking_loss_is_nothing():
     batch = requests(level=[2, 2], request=[0, 1], key=[1, 2], positives=[[1], [2]])
     ranking = LevelRanking(TrainConfig())
-    assert ranking(QUERIES, tf.eye(2), make_batch(batch, seed=SEED)) == 0
+    assert run(ranking, QUERIES, tf.eye(2), make_batch(batch, seed=SEED)) == 0
 
 
 def test_log_q_counts_the_slots_of_the_log_only():
@@ -157,7 +164,7 @@ def test_log_q_counts_the_slots_of_the_log_only():
     )._replace(items=random_items([7]))
     batch = make_batch(shown, random_items([7]), made, seed=SEED)
     scores = tf.constant([[log(3), log(2)], [0, log(5)]])
-    loss = LevelRetrieval(config, num_items=4)(QUERIES, scores, batch)
+    loss = run(LevelRetrieval(config, num_items=4), QUERIES, scores, batch)
     first, second = log((3 + 4 * 1) / 3), log((5 + 8 / 5 * 2) / 5)
     assert_allclose(loss, (first + second) / 2, rtol=1e-6)
 
@@ -190,7 +197,7 @@ def test_every_retrieval_loss_pulls_positives_up_with_a_finite_gradient(
         requests(**PAGE, probability=0.1), random_items([1000]), seed=SEED
     )
     with tf.GradientTape() as tape:
-        value = LevelRetrieval(config, num_items=4)(QUERIES, candidates, batch)
+        value = run(LevelRetrieval(config, num_items=4), QUERIES, candidates, batch)
     gradient = tape.gradient(value, candidates)
     assert value > 0
     assert tf.reduce_all(tf.math.is_finite(gradient))
@@ -213,7 +220,7 @@ def test_chance_is_the_loss_of_equal_scores(
     # Every other item of the catalogue is a negative of the one request.
     shown = requests(level=[2], request=[0], key=[1], positives=[[1]])
     batch = make_batch(shown, random_items([7, 8, 9]), seed=SEED)
-    assert_allclose(task(QUERIES[:1], tf.zeros([4, 2]), batch), chance, rtol=1e-6)
+    assert_allclose(run(task, QUERIES[:1], tf.zeros([4, 2]), batch), chance, rtol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -239,5 +246,5 @@ def test_ranking_weighs_unclicked_items_by_their_position(
         ranking_loss=loss, ranking_temperature=1.0, unclicked_position_exponent=1.0
     )
     scores = tf.constant([[0, 0], [log(3), 0], [0, 0]], tf.float32)
-    found = LevelRanking(config)(QUERIES[:1], scores, make_batch(shown, seed=SEED))
+    found = run(LevelRanking(config), QUERIES[:1], scores, make_batch(shown, seed=SEED))
     assert_allclose(found, expected, rtol=1e-6)

@@ -53,6 +53,18 @@ def test_pooling_is_the_sum_of_the_tokens_and_zero_for_none():
     assert_allclose(pooled, [[6, 8], [0, 0], [18, 21], [0, 0]])
 
 
+def test_the_gradient_of_pooling_is_that_of_a_sum() -> None:
+    embedding = TokenEmbedding(WORD, 2, 1.0, seed=0)
+    texts, weight = ragged([[7, 1], [], [4, 7, 7, 1]]), tf.constant([2.0, 3.0, 5.0])
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_sum(weight[:, None] * embedding(texts))
+    gradient = tf.convert_to_tensor(tape.gradient(loss, embedding.table)).numpy()
+    # Each token's texts count as often as it stands in them.
+    expected = np.zeros([10, 2])
+    expected[7], expected[1], expected[4] = 2 + 2 * 5, 2 + 5, 5
+    assert_allclose(gradient, expected)
+
+
 def test_rare_tokens_start_with_longer_vectors():
     grain = schema.Grain(name="word", kind=schema.GrainKind.TEXT, size=1000)
     table = TokenEmbedding(grain, 256, 0.1, seed=0).table.numpy()
