@@ -9,7 +9,7 @@ import tensorflow as tf
 from tfrs_mmse import records, schema, synthetic
 from tfrs_mmse.config import TrainConfig
 from tfrs_mmse.features import Featurizer
-from tfrs_mmse.records import Catalogue, Items, Requests
+from tfrs_mmse.records import ALONE, Catalogue, Items, Requests, Turn
 
 _Rows = TypeVar("_Rows", Items, Requests)
 
@@ -41,10 +41,14 @@ def training_batches(
     steps_per_epoch: int,
     first_step: int = 0,
     left_out: Collection[str] = (),
+    turn: Turn = ALONE,
 ) -> tf.data.Dataset:
     """The batches of a training, one a step: what a batch holds depends on the config, the data and its step alone.
 
     So a training that goes on after any step sees what it would have seen without the interruption.
+
+    Of several workers, each reads the same streams and takes every n-th batch of them, so that together they see what
+    one would. In the last step of an epoch, some may have no request.
 
     Args:
         config: The training config.
@@ -54,17 +58,20 @@ def training_batches(
         steps_per_epoch: Steps that see every request of the log once.
         first_step: Steps that are done already.
         left_out: Names of shards that are not read.
+        turn: Which batches of the streams are this worker's.
 
     Returns:
         A dataset of `Batch`, endless if the log is not learned from.
     """
     spec = featurizer.spec
-    steps = tf.data.Dataset.counter(first_step)
-    parts: dict[str, tf.data.Dataset] = {"step": steps}
+    number = tf.data.Dataset.counter(
+        first_step * turn.num_workers + turn.worker, turn.num_workers
+    )
+    parts: dict[str, tf.data.Dataset] = {"number": number}
     if config.use_log:
         epoch, skip = divmod(first_step, steps_per_epoch)
         parts["requests"] = _logged(
-            config, data, spec, range(epoch, config.epochs), skip, left_out
+            config, data, spec, range(epoch, config.epochs), skip, left_out, turn
         )
     if config.num_random_items:
         parts["drawn"] = records.random_item_batches(
@@ -75,10 +82,11 @@ def training_batches(
             num_items=num_items,
             skip=first_step,
             left_out=left_out,
+            turn=turn,
         )
 
     def assemble(parts: dict[str, Any]) -> Batch:
-        seed = tf.stack([tf.constant(config.seed, tf.int64), parts["step"]])
+        seed = tf.stack([tf.constant(config.seed, tf.int64), parts["number"]])
         drawn: Catalogue | None = parts.get("drawn")
         made = None
         if drawn is not None and config.synthetic_queries:
@@ -107,6 +115,7 @@ def _logged(
     epochs: range,
     skip: int,
     left_out: Collection[str],
+    turn: Turn,
 ) -> tf.data.Dataset:
     """The log's requests, with the levels that the config uses."""
     requests = records.request_batches(
@@ -118,6 +127,7 @@ def _logged(
         epochs=epochs,
         skip=skip,
         left_out=left_out,
+        turn=turn,
     )
     return requests.map(
         lambda requests: chosen_levels(
@@ -176,10 +186,7 @@ def make_batch(
     items = together.items
     if random_items is not None:
         items = _concat(items, random_items)
-    key, number = tf.unique(items.key)
-    first = tf.math.unsorted_segment_min(
-        tf.range(tf.size(number)), number, tf.size(key)
-    )
+    key, number, first = distinct(items.key)
     candidates = Items(
         key=key,
         ids={grain: tf.gather(ids, first) for grain, ids in items.ids.items()},
@@ -187,6 +194,21 @@ def make_batch(
     )
     slot = number[: tf.size(together.items.key)]
     return Batch(together, candidates, slot, num_logged, seed)
+
+
+def distinct(keys: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Numbers equal keys alike, in the order in which they first come.
+
+    Args:
+        keys: [N].
+
+    Returns:
+        [C] distinct keys; [N] int32 number of each key among them; [C] int32 place where each comes first.
+    """
+    distinct, number = tf.unique(keys)
+    place = tf.range(tf.size(number))
+    first = tf.math.unsorted_segment_min(place, number, tf.size(distinct))
+    return distinct, number, first
 
 
 def _one_after_the_other(first: Requests, second: Requests) -> Requests:

@@ -3,7 +3,7 @@
 import tensorflow as tf
 import tensorflow_recommenders as tfrs
 
-from tfrs_mmse import schema
+from tfrs_mmse import replicas, schema
 from tfrs_mmse.batches import Batch
 from tfrs_mmse.config import TrainConfig
 from tfrs_mmse.records import Ids
@@ -56,8 +56,8 @@ class TwoTowerModel(tfrs.Model):
         self.ranking = LevelRanking(config, ordered_weight=ordered_weight)
         self._config = config
         self._num_steps = num_steps
-        self.retrieval_loss = tf.keras.metrics.Mean("retrieval_loss")
-        self.ranking_loss = tf.keras.metrics.Mean("ranking_loss")
+        self.retrieval_loss = replicas.EqualMean("retrieval_loss")
+        self.ranking_loss = replicas.EqualMean("ranking_loss")
 
     def query_embedding(self, ids: Ids) -> tf.Tensor:
         """[B, D] float32 from the ids of B queries."""
@@ -68,17 +68,18 @@ class TwoTowerModel(tfrs.Model):
         return self.item_tower(ids)
 
     def compute_loss(self, inputs: Batch, training: bool = False) -> tf.Tensor:
-        """L = L_retrieval + lambda(t) L_ranking."""
+        """L = L_retrieval + lambda(t) L_ranking; of several replicas, each one's share of it."""
         config = self._config
         query = self.query_tower(inputs.requests.query_ids)
         candidate = self.item_tower(inputs.candidates.ids)
+        candidate, inputs = replicas.gathered(candidate, inputs)
 
         scores = compare(query, candidate, inputs)
         loss = self.retrieval(scores, inputs)
-        self.retrieval_loss.update_state(loss)
+        self.retrieval_loss.update_state(replicas.total(loss))
         if config.ranking_weight > 0:
             ranking = self.ranking(scores, inputs)
-            self.ranking_loss.update_state(ranking)
+            self.ranking_loss.update_state(replicas.total(ranking))
             loss += ranking * linear_rise(
                 config.ranking_weight,
                 share=config.ranking_warmup,

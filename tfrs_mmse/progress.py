@@ -50,12 +50,16 @@ class MetricsLog:
 class ProgressBar:
     """One bar for the whole training on stderr, with rate and remaining time; a line an epoch where nobody watches."""
 
-    def __init__(self, *, done: int, num_steps: int, steps_per_epoch: int) -> None:
+    def __init__(
+        self, *, done: int, num_steps: int, steps_per_epoch: int, is_quiet: bool = False
+    ) -> None:
         """Args:
         done: Steps that are done already.
         num_steps: Of the whole training.
         steps_per_epoch: Length of an epoch.
+        is_quiet: Whether another process tells it.
         """
+        self._is_quiet = is_quiet
         self._steps_per_epoch = steps_per_epoch
         self._num_epochs = num_steps // steps_per_epoch
         self._is_watched = sys.stderr.isatty()
@@ -65,7 +69,7 @@ class ProgressBar:
             unit="step",
             mininterval=1.0,
             dynamic_ncols=True,
-            disable=not self._is_watched,
+            disable=is_quiet or not self._is_watched,
         )
 
     def after_step(self, step: int, losses: Mapping[str, float]) -> None:
@@ -79,7 +83,8 @@ class ProgressBar:
         self._bar.set_description(f"epoch {epoch}/{self._num_epochs}", refresh=False)
         self._bar.set_postfix_str(_shown(losses), refresh=False)
         self._bar.update()
-        if step % self._steps_per_epoch == 0 and not self._is_watched:
+        is_end = step % self._steps_per_epoch == 0
+        if is_end and not self._is_watched and not self._is_quiet:
             say(f"epoch {epoch}/{self._num_epochs}: {_shown(losses)}")
 
     def close(self) -> None:

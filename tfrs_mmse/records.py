@@ -54,6 +54,16 @@ class Requests(NamedTuple):
     position: tf.Tensor
 
 
+class Turn(NamedTuple):
+    """Which batches of a stream a worker takes: every `num_workers`-th, beginning with that of its own number."""
+
+    num_workers: int
+    worker: int
+
+
+ALONE = Turn(num_workers=1, worker=0)
+
+
 class Catalogue(NamedTuple):
     """Items of the catalogue stream with what people read of them.
 
@@ -129,6 +139,7 @@ def request_batches(
     epochs: range,
     skip: int = 0,
     left_out: Collection[str] = (),
+    turn: Turn = ALONE,
 ) -> tf.data.Dataset:
     """Passes over a split's requests, each in an order of its own that depends on the seed and the epoch's number.
 
@@ -141,16 +152,21 @@ def request_batches(
         batch_size: Requests of a batch; the last batch of an epoch may be smaller.
         seed: Equal seeds give equal batches.
         epochs: Numbers of the epochs.
-        skip: Batches to leave out from the beginning.
+        skip: Batches to leave out from the beginning, of those that are the worker's.
         left_out: Names of shards that are not read.
+        turn: Which of each epoch's batches to take. Every worker gets equally many: where the epoch has no more for it,
+            its last one is empty.
 
     Returns:
         A dataset of `Requests`.
     """
     files = stream_files(data, split, left_out=left_out)
     batches = tf.data.Dataset.range(epochs.start, epochs.stop).flat_map(
-        lambda epoch: _shuffled(files, seed, epoch, buffer_size=16 * batch_size).batch(
-            batch_size
+        lambda epoch: _taken(
+            _shuffled(files, seed, epoch, buffer_size=16 * batch_size).batch(
+                batch_size
+            ),
+            turn,
         )
     )
     return batches.skip(skip).map(
@@ -169,6 +185,7 @@ def random_item_batches(
     num_items: int,
     skip: int = 0,
     left_out: Collection[str] = (),
+    turn: Turn = ALONE,
 ) -> tf.data.Dataset:
     """Endless batches of catalogue items; every item comes once before any comes again, each time in another order.
 
@@ -181,20 +198,22 @@ def random_item_batches(
         batch_size: Items of a batch, always that many.
         seed: Equal seeds give equal batches.
         num_items: Items in the catalogue, in the shards that are read.
-        skip: Batches to leave out from the beginning; whole passes among them are not read.
+        skip: Batches to leave out from the beginning, of those that are the worker's; whole passes are not read.
         left_out: Names of shards that are not read.
+        turn: Which of the batches to take.
 
     Returns:
         A dataset of `Catalogue`.
     """
     files = stream_files(data, schema.ITEMS, left_out=left_out)
-    first, rest = divmod(skip * batch_size, num_items)
+    first, rest = divmod(skip * turn.num_workers * batch_size, num_items)
     items = tf.data.Dataset.counter(first).flat_map(
         lambda number: _shuffled(files, seed, number, buffer_size=16 * batch_size)
     )
     return (
         items.skip(rest)
         .batch(batch_size)
+        .shard(*turn)
         .map(
             lambda s: parse_catalogue(s, spec),
             num_parallel_calls=tf.data.AUTOTUNE,
@@ -242,10 +261,17 @@ def _shuffled(
     records = shards.interleave(
         lambda file: tf.data.TFRecordDataset(file, compression_type="GZIP"),
         cycle_length=min(len(files), 8),
-        num_parallel_calls=2,
+        num_parallel_calls=min(len(files), 2),
         deterministic=True,
     )
     return records.shuffle(buffer_size, seed=seed, reshuffle_each_iteration=False)
+
+
+def _taken(batches: tf.data.Dataset, turn: Turn) -> tf.data.Dataset:
+    """The worker's of the batches of one pass, which are serialized records."""
+    nothing = tf.data.Dataset.from_tensors(tf.zeros([0], tf.string))
+    # So many that each worker's share is as large as the first one's.
+    return batches.concatenate(nothing.repeat(turn.worker)).shard(*turn)
 
 
 def _item_features(spec: schema.FeatureSpec) -> dict[str, tf.io.RaggedFeature]:

@@ -152,6 +152,7 @@ def write_run(
     data: Path,
     *,
     examples: Mapping[str, Any],
+    num_workers: int = 1,
 ) -> None:
     """Makes a model directory: what it says of itself, and the vocabularies, so that the model can be used alone."""
     folder = model_dir / schema.VOCABULARY_DIR
@@ -163,7 +164,11 @@ def write_run(
     part = model_dir / f"{schema.CONFIG}.part"
     part.write_text(
         json.dumps(
-            {**run_description(config, manifest), "examples": dict(examples)}, indent=2
+            {
+                **run_description(config, manifest, num_workers),
+                "examples": dict(examples),
+            },
+            indent=2,
         )
         + "\n",
         encoding="utf-8",
@@ -176,7 +181,9 @@ def keeps_vocabularies(saved: dict[str, Any]) -> bool:
     return "preprocessing" in saved
 
 
-def run_description(config: TrainConfig, manifest: schema.Manifest) -> dict[str, Any]:
+def run_description(
+    config: TrainConfig, manifest: schema.Manifest, num_workers: int = 1
+) -> dict[str, Any]:
     """What a model directory says of itself in `config.json`."""
     return {
         "format_version": schema.FORMAT_VERSION,
@@ -184,6 +191,7 @@ def run_description(config: TrainConfig, manifest: schema.Manifest) -> dict[str,
         "features": manifest.features.to_dict(),
         "vocabulary_hash": manifest.vocabulary_hash,
         "preprocessing": manifest.config,
+        "num_workers": num_workers,
     }
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import tensorflow as tf
 import tensorflow_recommenders as tfrs
 
-from tfrs_mmse import losses, negatives, ranking_losses, schema
+from tfrs_mmse import losses, negatives, ranking_losses, replicas, schema
 from tfrs_mmse.batches import Batch
 from tfrs_mmse.config import SOFTMAX_LOSSES, TrainConfig
 from tfrs_mmse.losses import Comparison
@@ -74,7 +74,7 @@ class LevelRetrieval(tf.keras.layers.Layer, tfrs.tasks.Task):
             batch: What is scored.
 
         Returns:
-            Scalar; 0 if the batch has no positive.
+            Scalar; 0 if the batch has no positive. Of several replicas, each one's share of the mean over all.
         """
         requests = batch.requests
         positive = tf.where(requests.level >= schema.Level.CLICKED)[:, 0]
@@ -92,7 +92,7 @@ class LevelRetrieval(tf.keras.layers.Layer, tfrs.tasks.Task):
         weight = tf.where(is_ordered, self._ordered_weight, 1.0)
         loss = self._loss(compared, self._config, batch.seed)
         return tf.math.divide_no_nan(
-            tf.reduce_sum(weight * loss), tf.reduce_sum(weight)
+            tf.reduce_sum(weight * loss), replicas.total(tf.reduce_sum(weight))
         )
 
     def chance(self) -> float:
@@ -115,7 +115,7 @@ class LevelRetrieval(tf.keras.layers.Layer, tfrs.tasks.Task):
         return negatives.log_inclusion_probability(
             log_probability,
             num_slots=batch.num_logged,
-            num_uniform=self._config.num_random_items,
+            num_uniform=self._config.num_random_items * replicas.num_replicas(),
             num_items=self._num_items,
         )
 
@@ -141,7 +141,7 @@ class LevelRanking(tf.keras.layers.Layer, tfrs.tasks.Task):
             batch: What is scored.
 
         Returns:
-            Scalar.
+            Scalar; of several replicas, each one's share of the mean over all.
         """
         requests = batch.requests
         num_queries = tf.shape(scores.candidate, tf.int64)[0]
@@ -156,7 +156,7 @@ class LevelRanking(tf.keras.layers.Layer, tfrs.tasks.Task):
         score = _by_request(scores.slot, requests.request, num_queries, padding=0.0)
         loss = self._loss(score, level, weight, self._config)
         return tf.math.divide_no_nan(
-            tf.reduce_sum(loss), tf.reduce_sum(_has_two_levels(level))
+            tf.reduce_sum(loss), replicas.total(tf.reduce_sum(_has_two_levels(level)))
         )
 
 

@@ -33,8 +33,8 @@ class TokenEmbedding(tf.keras.layers.Layer):
         self.table = self.add_weight(
             name="table",
             shape=[grain.size, dim],
-            initializer=lambda shape, dtype: (
-                _rarity(shape[0]) * initializer(shape, dtype)
+            initializer=lambda shape, dtype, **part: (
+                _rows_of(_rarity(shape[0]), **part) * initializer(shape, dtype, **part)
             ),
         )
 
@@ -43,7 +43,10 @@ class TokenEmbedding(tf.keras.layers.Layer):
         # Each row is fetched and updated once, however often it occurs.
         unique, index = tf.unique(ids.flat_values)
         return _pooled(
-            tf.gather(self.table, unique), index, ids.value_rowids(), ids.nrows()
+            tf.nn.embedding_lookup(self.table, unique),
+            index,
+            ids.value_rowids(),
+            ids.nrows(),
         )
 
 
@@ -87,6 +90,19 @@ def _rarity(size: int) -> tf.Tensor:
     length = tf.math.log1p(rank)
     length = tf.where(rank == 0, tf.reduce_mean(length[1:]), length)
     return (length / tf.reduce_mean(length))[:, None]
+
+
+def _rows_of(
+    values: tf.Tensor,
+    *,
+    partition_shape: Sequence[int] | None = None,
+    partition_offset: Sequence[int] = (0,),
+) -> tf.Tensor:
+    """Those of a shard, where a table is made in several."""
+    if partition_shape is None:
+        return values
+    first = partition_offset[0]
+    return values[first : first + partition_shape[0]]
 
 
 class QueryTower(tf.keras.layers.Layer):
@@ -239,7 +255,9 @@ class ItemTower(tf.keras.layers.Layer):
             return self._mean_of_fields(self._tokens[grain.name], ids[grain.name])
         # Id 0 is a missing value: no direction at all.
         known = tf.cast(ids[grain.name] > 0, tf.float32)[:, None]
-        return known * tf.gather(self._attributes[grain.name], ids[grain.name])
+        return known * tf.nn.embedding_lookup(
+            self._attributes[grain.name], ids[grain.name]
+        )
 
     def _mean_of_fields(
         self, embedding: TokenEmbedding, ids: tf.RaggedTensor

@@ -78,7 +78,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             skip_corrupt=args.skip_corrupt,
             stop=stop,
         )
-    cli.print_result(summary)
+    if summary is not None:
+        cli.print_result(summary)
 
 
 def resolve(

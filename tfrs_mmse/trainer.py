@@ -9,15 +9,17 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfrs_mmse import examples, levels, resources, restore, schema
+from tfrs_mmse import examples, levels, parameter_servers, resources, restore, schema
 from tfrs_mmse.batches import Batch, training_batches
 from tfrs_mmse.checkpoints import Checkpoints, kept
-from tfrs_mmse.cli import CommandError, say
+from tfrs_mmse.cli import CommandError
+from tfrs_mmse.cluster import Cluster, joined
 from tfrs_mmse.config import TrainConfig
 from tfrs_mmse.features import Featurizer, read_vocabularies
 from tfrs_mmse.model import TwoTowerModel
 from tfrs_mmse.progress import MetricsLog, ProgressBar
 from tfrs_mmse.stopping import Stop
+from tfrs_mmse.tf_config import read_task
 from tfrs_mmse.watch import LossWatch
 
 RETRIEVAL_LOSS, RANKING_LOSS = LOSSES = ("retrieval_loss", "ranking_loss")
@@ -31,7 +33,7 @@ def train(
     checkpoint_seconds: float = math.inf,
     skip_corrupt: bool = False,
     stop: Stop | None = None,
-) -> dict[str, Any]:
+) -> dict[str, Any] | None:
     """Trains, or goes on after the last checkpoint of a former run of the same config.
 
     Args:
@@ -43,7 +45,7 @@ def train(
         stop: Asks for an end after a step, with a checkpoint.
 
     Returns:
-        A summary: the last epoch's losses, steps and seconds.
+        A summary: the last epoch's losses, steps and seconds. None on a worker that is not the chief.
 
     Raises:
         CommandError: the data has no training requests or no positives, or not what the config asks for; a shard is
@@ -51,25 +53,54 @@ def train(
             the loss is no longer finite, or diverges.
         Stopped: `stop` was asked for it.
     """
-    stop = stop or Stop()
+    task = read_task()
+    if task is not None and parameter_servers.is_server(task):
+        parameter_servers.serve(task)
+        return None
+    with joined(task, model_dir) as cluster:
+        return _train(
+            config,
+            data,
+            model_dir,
+            checkpoint_seconds=checkpoint_seconds,
+            skip_corrupt=skip_corrupt,
+            stop=stop or Stop(),
+            cluster=cluster,
+        )
+
+
+def _train(
+    config: TrainConfig,
+    data: Path,
+    model_dir: Path,
+    *,
+    checkpoint_seconds: float,
+    skip_corrupt: bool,
+    stop: Stop,
+    cluster: Cluster,
+) -> dict[str, Any] | None:
     manifest = schema.Manifest.read(data)
     # Refused before anything is written.
     config.chosen_grains(manifest.features)
-    _steps_per_epoch(config, manifest, data)
+    _steps_per_epoch(config, manifest, data, cluster)
     ordered_weight = 1.0
     if config.use_log:
         counts = manifest.splits[schema.TRAIN]
         levels.check_wishes(config, counts)
         ordered_weight = levels.ordered_weight(config, counts)
         for note in levels.absent_level_notes(config, counts):
-            say(note)
+            cluster.say(note)
         if ordered_weight != 1:
-            say(f"an ordered item weighs as much as {ordered_weight:.1f} clicked ones")
+            cluster.say(
+                f"an ordered item weighs as much as {ordered_weight:.1f} clicked ones"
+            )
     used = examples.check(data, manifest, config, skip_corrupt=skip_corrupt)
     manifest = used.manifest
-    steps_per_epoch = _steps_per_epoch(config, manifest, data)
+    steps_per_epoch = _steps_per_epoch(config, manifest, data, cluster)
+    cluster.check_agreement("config", config.to_dict())
+    cluster.check_agreement("examples", [manifest.to_json(), used.description])
     resources.check(config, manifest, used.record_bytes, model_dir)
-    _claim(model_dir, config, used, data)
+    _claim(model_dir, config, used, data, cluster)
 
     tf.keras.utils.set_random_seed(config.seed)
     num_steps = steps_per_epoch * config.epochs
@@ -97,11 +128,14 @@ def train(
         model_dir, model=model, optimizer=optimizer, reference=watch.reference
     )
     if checkpoints.restore():
-        say(f"continuing after step {int(optimizer.iterations)} of {num_steps}")
+        cluster.say(
+            f"continuing after step {int(optimizer.iterations.numpy())} of {num_steps}"
+        )
 
     started = time.monotonic()
-    done = int(optimizer.iterations)
-    log = MetricsLog(model_dir, keep=done // steps_per_epoch)
+    done = int(optimizer.iterations.numpy())
+    cluster.check_agreement("checkpoints to continue from in --model-dir", done)
+    log = MetricsLog(cluster.folder(model_dir), keep=done // steps_per_epoch)
     batches = training_batches(
         config,
         data,
@@ -110,8 +144,14 @@ def train(
         steps_per_epoch=steps_per_epoch,
         first_step=done,
         left_out=used.left_out,
+        turn=cluster.turn,
     )
-    bar = ProgressBar(done=done, num_steps=num_steps, steps_per_epoch=steps_per_epoch)
+    bar = ProgressBar(
+        done=done,
+        num_steps=num_steps,
+        steps_per_epoch=steps_per_epoch,
+        is_quiet=not cluster.is_chief,
+    )
     with (
         contextlib.closing(bar),
         used.naming_damage(),
@@ -119,7 +159,9 @@ def train(
         stop.patient(),
     ):
         saved = time.monotonic()
-        for step, values in _steps(model, batches, range(done, num_steps)):
+        for step, values in _steps(
+            cluster, model, batches, range(done, num_steps), steps_per_epoch
+        ):
             losses = {name: values[name] for name in LOSSES}
             watch.after_step(
                 step, loss=values["loss"], mean_retrieval_loss=values[RETRIEVAL_LOSS]
@@ -134,9 +176,13 @@ def train(
                     # stays so.
                     log.append(step // steps_per_epoch, losses | _fusion(model))
                     model.reset_metrics()
-                checkpoints.save(step)
+                if cluster.is_chief:
+                    checkpoints.save(step)
                 saved = time.monotonic()
                 stop.obey(f"after step {step} of {num_steps}, which is saved")
+    cluster.wait()  # until the last checkpoint is saved
+    if not cluster.is_chief:
+        return None
     return {
         "model_dir": str(model_dir),
         "preset": config.preset,
@@ -149,15 +195,30 @@ def train(
 
 
 def _steps(
-    model: TwoTowerModel, batches: tf.data.Dataset, steps: range
+    cluster: Cluster,
+    model: TwoTowerModel,
+    batches: tf.data.Dataset,
+    steps: range,
+    steps_per_epoch: int,
 ) -> Iterator[tuple[int, dict[str, float]]]:
     """Takes the steps with these numbers, from 0; yields how many are done, and what Keras and TFRS say of each."""
 
     @tf.function
     def take(iterator: Iterator[Batch]) -> dict[str, tf.Tensor]:
-        return model.train_step(next(iterator))
+        values = cluster.strategy.run(model.train_step, args=(next(iterator),))
+        # The share of each worker; the means are those of all of them already.
+        return values | {"loss": cluster.strategy.reduce("SUM", values["loss"], None)}
 
     if not steps:
+        return
+    if cluster.has_parameter_servers:
+        yield from parameter_servers.steps(
+            cluster.strategy,
+            model.train_step,
+            batches,
+            steps,
+            steps_per_epoch=steps_per_epoch,
+        )
         return
     iterator = iter(batches)
     for step in steps:
@@ -169,14 +230,17 @@ def _fusion(model: TwoTowerModel) -> dict[str, float]:
     return {f"fusion/{name}": weight for name, weight in weights.items()}
 
 
-def _steps_per_epoch(config: TrainConfig, manifest: schema.Manifest, data: Path) -> int:
+def _steps_per_epoch(
+    config: TrainConfig, manifest: schema.Manifest, data: Path, cluster: Cluster
+) -> int:
     """Steps that see every request of the log once, or every item if the log is not learned from.
 
     Raises:
         CommandError: there is nothing to learn from.
     """
+    num_workers = cluster.turn.num_workers
     if not config.use_log:
-        return math.ceil(manifest.num_items / config.synthetic_queries)
+        return math.ceil(manifest.num_items / (config.synthetic_queries * num_workers))
     counts = manifest.splits.get(schema.TRAIN, {})
     positives = counts.get(schema.Level.CLICKED.name.lower(), 0) + counts.get(
         schema.Level.ORDERED.name.lower(), 0
@@ -190,16 +254,33 @@ def _steps_per_epoch(config: TrainConfig, manifest: schema.Manifest, data: Path)
         raise CommandError(
             f"{data} holds no clicked or ordered item in its training requests to learn from"
         )
-    return math.ceil(counts["requests"] / config.batch_size)
+    return math.ceil(counts["requests"] / (config.batch_size * num_workers))
 
 
 def _claim(
-    model_dir: Path, config: TrainConfig, used: examples.Examples, data: Path
+    model_dir: Path,
+    config: TrainConfig,
+    used: examples.Examples,
+    data: Path,
+    cluster: Cluster,
 ) -> None:
     """Writes the run's description, or makes sure that the one that is there is the same."""
     path, manifest = model_dir / schema.CONFIG, used.manifest
+    num_workers = cluster.turn.num_workers
+
+    def write() -> None:
+        if cluster.is_chief:
+            restore.write_run(
+                model_dir,
+                config,
+                manifest,
+                data,
+                examples=used.description,
+                num_workers=num_workers,
+            )
+
     if not path.exists():
-        restore.write_run(model_dir, config, manifest, data, examples=used.description)
+        write()
         return
     saved = restore.read_run(model_dir)
     restore.check_fits(saved, manifest, model_dir, data)
@@ -212,5 +293,10 @@ def _claim(
             "or the same config to continue it"
         )
     used.check_same(saved.get("examples"), model_dir, data)
+    if (begun_with := saved.get("num_workers", 1)) != num_workers:
+        raise CommandError(
+            f"{model_dir} holds a run of {begun_with} workers, and this cluster has {num_workers}: give another "
+            "--model-dir, or as many workers to continue it"
+        )
     if not restore.keeps_vocabularies(saved):
-        restore.write_run(model_dir, config, manifest, data, examples=used.description)
+        write()

@@ -56,10 +56,10 @@ class LossWatch:
         """
         if not math.isfinite(loss):
             self._stop(f"the loss became {loss}", step)
-        if not self.reference:
+        if not self.reference.numpy():
             self.reference.assign(max(mean_retrieval_loss, self._chance))
         in_epoch = (step - 1) % self._steps_per_epoch + 1
-        reference = float(self.reference)
+        reference = float(self.reference.numpy())
         if (
             step >= _EARLIEST
             and in_epoch >= min(_EARLIEST, self._steps_per_epoch)
@@ -77,7 +77,9 @@ class LossWatch:
             CommandError: a weight is no finite number.
         """
         for variable in weights:
-            if not tf.reduce_all(tf.math.is_finite(variable)):
+            with tf.device(variable.device):  # it may be on another machine
+                is_finite = tf.reduce_all(tf.math.is_finite(variable))
+            if not is_finite:
                 self._stop(
                     f"the weights of {variable.name} are no numbers any more", step
                 )
