@@ -14,20 +14,22 @@ from tfrs_mmse.config import TrainConfig
 
 _FLOAT = 4  # bytes
 # Fitted to the peaks of real runs; docs/architecture.md says how well.
-_PROCESS = 950_000_000  # bytes of the interpreter, TensorFlow and a traced step
+_PROCESS = 870_000_000  # bytes of the interpreter, TensorFlow and a traced step
 _WEIGHT_COPIES = (
     3  # the weights, Adagrad's sums, and what is copied while they are made and saved
 )
 _SCORE_COPIES = (
     5  # of [queries, candidates]: the scores, what the losses make of them, gradients
 )
-_VECTOR_COPIES = 8  # of [queries + candidates, dimensions]
+_VECTOR_COPIES = 6  # of [queries + candidates, dimensions]
 _FIELD_COPIES = (
     3  # of [candidates * text fields, dimensions of a grain], for each text grain
 )
 _ROW_COPIES = 3  # of the rows of the tables that a batch looks up
+_IDS_PER_ROW = 20  # of the ids of a batch, how many are the same
+_PER_ENTRY = 200  # bytes of a vocabulary's entry, in Python and in a lookup table
 _BYTES_PER_ID = 1.5  # in a record
-_WAITING = 10  # batches that are parsed and not yet used
+_WAITING = 7  # batches that are parsed and not yet used
 _PER_STRING = 150  # bytes that TensorFlow needs for a record beside its own
 _SHUFFLED = 16  # batches whose records wait to be shuffled
 # An estimate that is this much too high still lets a training start.
@@ -40,7 +42,7 @@ class Memory(NamedTuple):
     """What a training holds at its peak, in bytes.
 
     Attributes:
-        tables: The weights, nearly all of them embedding tables, and their optimiser's sums.
+        tables: The weights, nearly all of them embedding tables, their optimiser's sums, and the vocabularies.
         step: What a step computes.
         records: Records and batches that wait for their step.
         process: What every training needs.
@@ -93,7 +95,8 @@ def memory(
         slots / num_requests, 1
     )
     ids = candidates * item_bytes / _BYTES_PER_ID
-    rows = min(ids, sum(g.size for g in text))
+    entries = sum(g.size for g in grains)
+    rows = min(ids / _IDS_PER_ROW, entries)
     numbers = (
         _SCORE_COPIES * queries * candidates
         + _VECTOR_COPIES * (queries + candidates) * dimensions
@@ -105,7 +108,8 @@ def memory(
         + _ROW_COPIES * rows * config.embedding_dim
     )
     return Memory(
-        tables=_WEIGHT_COPIES * _FLOAT * num_weights(config, manifest.features),
+        tables=_WEIGHT_COPIES * _FLOAT * num_weights(config, manifest.features)
+        + _PER_ENTRY * entries,
         step=int(_FLOAT * numbers),
         records=int(_waiting(config, manifest, record_bytes)),
     )
