@@ -120,12 +120,18 @@ def joined(task: Task | None, model_dir: Path) -> Iterator[Cluster]:
         )
         with strategy.scope():
             yield Cluster(strategy, task)
+    except tf.errors.ResourceExhaustedError as e:
+        if not task.has_parameter_servers:
+            raise
+        raise CommandError(
+            f"a task of the cluster has not enough memory ({first_line(e)}): give it more, or start more ps tasks"
+        ) from None
     except _LOST as e:
         if task.has_parameter_servers:
             raise CommandError(
-                f"a task of the cluster is lost ({first_line(e)}): start all of them again; {kept(model_dir)}"
+                f"a task of the cluster is lost ({type(e).__name__}): start all of them again; {kept(model_dir)}"
             ) from None
-        restarts.start_again(f"a worker is lost ({first_line(e)})", model_dir)
+        restarts.start_again(f"a worker is lost ({type(e).__name__})", model_dir)
 
 
 def _check_devices() -> None:

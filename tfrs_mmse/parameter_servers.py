@@ -5,11 +5,12 @@ weights as they are at the moment, and the chief hands out the batches and saves
 in one process; which weights it meets depends on who is faster, so no two runs are equal.
 """
 
+import os
 import socket
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NoReturn
 
 import tensorflow as tf
 
@@ -39,8 +40,8 @@ def is_server(task: Task) -> bool:
     return task.has_parameter_servers and task.type != CHIEF
 
 
-def serve(task: Task) -> None:
-    """What all but the chief do: holds variables or computes, until the chief has ended.
+def serve(task: Task) -> NoReturn:
+    """What all but the chief do: holds variables or computes, and ends the process when the chief has ended.
 
     Raises:
         CommandError: there is no chief.
@@ -62,6 +63,8 @@ def serve(task: Task) -> None:
     while _answers(chief):
         time.sleep(1)
     say(f"{server.server_def.job_name} {task.index}: the chief has ended")
+    # A server cannot be stopped, and when the interpreter ends it may wait for others that are gone.
+    os._exit(0)
 
 
 def _answers(address: str) -> bool:

@@ -56,7 +56,6 @@ def train(
     task = read_task()
     if task is not None and parameter_servers.is_server(task):
         parameter_servers.serve(task)
-        return None
     with joined(task, model_dir) as cluster:
         return _train(
             config,

@@ -19,14 +19,13 @@ import pytest
 import tensorflow as tf
 
 from tfrs_mmse import checkpoints, restore, schema, train
+from tfrs_mmse.batches import training_batches
 
 SETTINGS = [
-    "grains=word,category",
+    "grains=word",
     "embedding_dim=8",
     "attribute_dim=4",
     "batch_size=4",
-    "synthetic_queries=4",
-    "uniform_negatives=8",
     "epochs=20",
 ]
 
@@ -46,63 +45,65 @@ class Ended(NamedTuple):
     err: str
 
 
-class Workers:
-    """The processes of one cluster."""
+class Processes:
+    """Those of one cluster, which train into one model directory."""
 
-    def __init__(self, data: list[Path], model_dir: Path) -> None:
-        self._addresses = free_addresses(len(data))
-        self._data, self._model_dir = data, model_dir
-        self._processes: dict[int, subprocess.Popen[str]] = {}
-
-    def start(self, worker: int, *settings: str) -> None:
-        config = {
-            "cluster": {"worker": self._addresses},
-            "task": {"type": "worker", "index": worker},
+    def __init__(self, model_dir: Path, **num_tasks: int) -> None:
+        addresses = iter(free_addresses(sum(num_tasks.values())))
+        self._cluster = {
+            kind: [next(addresses) for _ in range(number)]
+            for kind, number in num_tasks.items()
         }
-        argv = [sys.executable, "-m", "tfrs_mmse.train", "--checkpoint-seconds", "1"]
-        argv += ["--data", str(self._data[worker])]
-        argv += ["--model-dir", str(self._model_dir)]
+        self._model_dir = model_dir
+        self._running: dict[tuple[str, int], subprocess.Popen[str]] = {}
+
+    def start(self, kind: str, index: int, data: Path, *settings: str) -> None:
+        task = {"type": kind, "index": index}
+        config = json.dumps({"cluster": self._cluster, "task": task})
+        argv = [sys.executable, "-m", "tfrs_mmse.train", "--data", str(data)]
+        argv += ["--model-dir", str(self._model_dir), "--preset", "two_tower"]
+        argv += ["--checkpoint-seconds", "1"]
         for setting in (*SETTINGS, *settings):
             argv += ["--set", setting]
-        self._processes[worker] = subprocess.Popen(
+        self._running[kind, index] = subprocess.Popen(
             argv,
-            env=os.environ | {"TF_CONFIG": json.dumps(config)},
+            env=os.environ | {"TF_CONFIG": config},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
 
-    def kill_after_a_new_checkpoint(self, worker: int) -> None:
+    def kill_after_a_new_checkpoint(self, kind: str, index: int) -> None:
         before = checkpoints.saved(self._model_dir)
         deadline = time.monotonic() + 200
         while checkpoints.saved(self._model_dir) == before:
-            running = [p.poll() is None for p in self._processes.values()]
+            running = [p.poll() is None for p in self._running.values()]
             assert all(running) and time.monotonic() < deadline
             time.sleep(0.01)
-        process = self._processes.pop(worker)
+        process = self._running.pop((kind, index))
         process.send_signal(signal.SIGKILL)
         process.communicate()
 
     def wait(self) -> list[Ended]:
         ended = []
-        for _, process in sorted(self._processes.items()):
+        for _, process in sorted(self._running.items()):
             out, err = process.communicate(timeout=300)
             ended.append(Ended(process.returncode, out, err))
         return ended
 
     def close(self) -> None:
-        for process in self._processes.values():
+        for process in self._running.values():
             process.kill()
             process.communicate()
 
 
 @pytest.fixture
-def workers() -> Iterator[Any]:
+def cluster_of() -> Iterator[Any]:
     """Makes clusters, and leaves none of their processes behind."""
     made = []
 
-    def make(data: list[Path], model_dir: Path) -> Workers:
-        made.append(Workers(data, model_dir))
+    def make(model_dir: Path, **num_tasks: int) -> Processes:
+        made.append(Processes(model_dir, **num_tasks))
         return made[-1]
 
     yield make
@@ -125,12 +126,12 @@ def told(ended: Ended) -> str:
 
 @pytest.mark.slow
 def test_a_cluster_whose_workers_are_killed_ends_as_if_nothing_had_happened(
-    simulated_shop: Any, tmp_path: Path, workers: Any
+    simulated_shop: Any, tmp_path: Path, cluster_of: Any
 ) -> None:
     data = simulated_shop.examples
-    whole = workers([data] * 2, tmp_path / "whole")
+    whole = cluster_of(tmp_path / "whole", worker=2)
     for worker in range(2):
-        whole.start(worker)
+        whole.start("worker", worker, data)
     chief, other = whole.wait()
     assert (chief.status, other.status) == (0, 0), chief.err + other.err
     # One of them speaks and writes.
@@ -139,12 +140,12 @@ def test_a_cluster_whose_workers_are_killed_ends_as_if_nothing_had_happened(
     assert (told(other), other.out) == ("", "")
     assert len(list((tmp_path / "whole" / "tensorboard").iterdir())) == 1
 
-    killed = workers([data] * 2, tmp_path / "killed")
+    killed = cluster_of(tmp_path / "killed", worker=2)
     for worker in range(2):
-        killed.start(worker)
+        killed.start("worker", worker, data)
     for worker in (1, 0):
-        killed.kill_after_a_new_checkpoint(worker)
-        killed.start(worker)
+        killed.kill_after_a_new_checkpoint("worker", worker)
+        killed.start("worker", worker, data)
     chief, other = killed.wait()
     assert (chief.status, other.status) == (0, 0), chief.err + other.err
     assert re.search(
@@ -159,25 +160,56 @@ def test_a_cluster_whose_workers_are_killed_ends_as_if_nothing_had_happened(
     )
     assert first == second
 
-    # One process alone reads the model, and does not go on with a training of two.
-    trained = restore.load_trained(data, tmp_path / "whole")
-    assert trained.model.query_embedding(
-        trained.featurizer.query(tf.constant(["a"]))
-    ).shape == [1, 8 + 4]
+    # One process reads the model, and does not go on with a training of two.
+    assert restored_loss(data, tmp_path / "whole") < 1
     with pytest.raises(restore.CommandError, match=r"of 2 workers, and .* has 1: give"):
         train_alone(data, tmp_path / "whole")
 
 
-def train_alone(data: Path, model_dir: Path) -> None:
+def train_alone(data: Path, model_dir: Path, *settings: str) -> Any:
     from tfrs_mmse.trainer import train as train_model
 
-    train_model(train.resolve("mmse", None, SETTINGS), data, model_dir)
+    config = train.resolve("two_tower", None, [*SETTINGS, *settings])
+    return train_model(config, data, model_dir)
+
+
+def restored_loss(data: Path, model_dir: Path) -> float:
+    """Of the first batch, with the model as one process reads it."""
+    trained = restore.load_trained(data, model_dir)
+    config, manifest, featurizer, model = trained
+    batches = training_batches(
+        config, data, featurizer, num_items=manifest.num_items, steps_per_epoch=1
+    )
+    return float(model.compute_loss(next(iter(batches))))
+
+
+@pytest.mark.slow
+def test_parameter_servers_hold_a_table_in_parts_and_save_it_as_one(
+    simulated_shop: Any, tmp_path: Path, cluster_of: Any
+) -> None:
+    data = simulated_shop.examples
+    # About 400 words: 0.8 MB of table, of which a quarter of an MB is worth a shard.
+    settings = ("embedding_dim=512", "batch_size=16", "epochs=4")
+    cluster = cluster_of(tmp_path, chief=1, ps=2, worker=1)
+    for kind, index in [("ps", 0), ("ps", 1), ("worker", 0), ("chief", 0)]:
+        cluster.start(kind, index, data, *settings)
+    chief, *others = cluster.wait()
+    assert chief.status == 0, chief.err
+    assert [(other.status, other.out) for other in others] == [(0, "")] * 3
+    summary = json.loads(chief.out)
+    assert summary["metrics"]["retrieval_loss"] < 2
+    # Each server has written its part, the chief the rest.
+    newest = checkpoints.saved(tmp_path)[-1]
+    assert len(list(newest.parent.glob(f"{newest.name}.data-*-of-00003"))) == 3
+    assert restored_loss(data, tmp_path) < 2
+    # The same command in one process finds the training done.
+    assert train_alone(data, tmp_path, *settings)["metrics"] == summary["metrics"]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("what", ["config", "examples"])
 def test_workers_that_differ_refuse_in_one_sentence(
-    simulated_shop: Any, tmp_path: Path, workers: Any, what: str
+    simulated_shop: Any, tmp_path: Path, cluster_of: Any, what: str
 ) -> None:
     data = simulated_shop.examples
     settings = ["learning_rate=0.2"] if what == "config" else []
@@ -188,9 +220,9 @@ def test_workers_that_differ_refuse_in_one_sentence(
         manifest = json.loads((data / schema.MANIFEST).read_text())
         manifest["num_items"] += 1
         (other_data / schema.MANIFEST).write_text(json.dumps(manifest))
-    cluster = workers([data, other_data], tmp_path / "run")
-    cluster.start(0)
-    cluster.start(1, *settings)
+    cluster = cluster_of(tmp_path / "run", worker=2)
+    cluster.start("worker", 0, data)
+    cluster.start("worker", 1, other_data, *settings)
     for ended in cluster.wait():
         assert ended.status == 1
         assert told(ended).splitlines()[-1] == (
