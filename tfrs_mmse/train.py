@@ -5,15 +5,17 @@
 Writes to the model directory: config.json and vocab/ (before the work starts), checkpoints/, metrics.jsonl (a line an
 epoch) and tensorboard/. A run that was stopped or killed goes on by the same command, and ends as if nothing had
 happened. A --config file holds JSON fields of `TrainConfig` that replace the preset's; --set replaces single fields
-after that.
+after that. The fields stand in docs/config.md, or behind --help-config.
 """
 
+import argparse
 import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from tfrs_mmse import cli
+from tfrs_mmse import cli, config_docs
 from tfrs_mmse.config import TrainConfig
 from tfrs_mmse.presets import OTHER_PARTS, PARTS, PRESETS, WITH, WITHOUT
 
@@ -49,6 +51,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         help="one config field; repeatable",
     )
     parser.add_argument(
+        "--help-config",
+        action=_HelpConfig,
+        nargs=0,
+        help="show every config field with its type, range, default and meaning, and exit",
+    )
+    parser.add_argument(
         "--checkpoint-seconds",
         type=cli.positive_int,
         default=600,
@@ -70,6 +78,14 @@ def main(argv: Sequence[str] | None = None) -> None:
             checkpoint_seconds=args.checkpoint_seconds,
         )
     )
+
+
+class _HelpConfig(argparse.Action):
+    """As --help: needs no other argument, and ends the program."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *args: Any) -> None:
+        print(config_docs.document(), end="")
+        parser.exit()
 
 
 def resolve(
