@@ -5,7 +5,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import tensorflow as tf
 
-from tfrs_mmse import records, schema, synthetic
+from tfrs_mmse import holdout, records, schema, synthetic
 from tfrs_mmse.config import TrainConfig
 from tfrs_mmse.features import Featurizer
 from tfrs_mmse.records import Catalogue, Items, Requests
@@ -108,6 +108,7 @@ def _logged(
         seed=config.seed,
         epochs=epochs,
         skip=skip,
+        choose=lambda all_records: holdout.training_records(all_records, config),
     )
     return requests.map(
         lambda requests: chosen_levels(

@@ -60,6 +60,11 @@ class TrainConfig:
         epochs: Passes over the training requests.
         learning_rate: Of Adagrad.
         initial_scale: Standard deviation of the initial embeddings.
+        patience: Epochs without a better recall on validation queries after which the training stops; the model is then
+            that of the best epoch. With 0, all epochs are trained, on all queries, and the model is the last one.
+        validation_share: Share of the distinct training queries that are left out of training to validate with, if
+            `patience` is above 0. They still count in what preprocessing has counted: vocabularies, items' shares, and
+            what an ordered item weighs.
     """
 
     preset: str = "mmse"
@@ -92,6 +97,8 @@ class TrainConfig:
     epochs: int = positive(12)
     learning_rate: float = positive(0.1)
     initial_scale: float = positive(0.05)
+    patience: int = not_negative(0)
+    validation_share: float = share(0.05)
 
     def __post_init__(self) -> None:
         fields.check(self)
@@ -99,6 +106,11 @@ class TrainConfig:
             raise CommandError(
                 "config field use_log must be true, because synthetic_queries is 0 and there must be something to "
                 "learn from, got False"
+            )
+        if self.patience and not self.use_log:
+            raise CommandError(
+                "config field patience must be 0, because use_log is false and there are no queries to validate with, "
+                f"got {self.patience}"
             )
         self._named_grains()
 

@@ -4,7 +4,7 @@ A batch keeps the items of all its requests one after the other ("flat"), with t
 belongs to, so that no padding is stored, gathered or multiplied.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -124,6 +124,7 @@ def request_batches(
     seed: int,
     epochs: range,
     skip: int = 0,
+    choose: Callable[[tf.data.Dataset], tf.data.Dataset] = lambda records: records,
 ) -> tf.data.Dataset:
     """Passes over a split's requests, each in an order of its own that depends on the seed and the epoch's number.
 
@@ -137,15 +138,16 @@ def request_batches(
         seed: Equal seeds give equal batches.
         epochs: Numbers of the epochs.
         skip: Batches to leave out from the beginning.
+        choose: From all serialized records of a pass to those that take part in it.
 
     Returns:
         A dataset of `Requests`.
     """
     files = stream_files(data, split)
     batches = tf.data.Dataset.range(epochs.start, epochs.stop).flat_map(
-        lambda epoch: _shuffled(files, seed, epoch, buffer_size=16 * batch_size).batch(
-            batch_size
-        )
+        lambda epoch: choose(
+            _shuffled(files, seed, epoch, buffer_size=16 * batch_size)
+        ).batch(batch_size)
     )
     return batches.skip(skip).map(
         lambda s: parse_requests(s, spec),

@@ -16,6 +16,8 @@ from tfrs_mmse.config import TrainConfig
 from tfrs_mmse.features import Featurizer, read_vocabularies
 from tfrs_mmse.model import TwoTowerModel
 
+_OF_STOPPING = ("patience", "validation_share")
+
 
 class Towers(NamedTuple):
     """A trained model alone: it can embed queries and items, and knows of no examples.
@@ -52,7 +54,7 @@ class Trained(NamedTuple):
 
 
 def load_trained(data: Path, model_dir: Path) -> Trained:
-    """Restores the newest checkpoint of a model directory.
+    """Restores a model directory's best checkpoint; the newest, if its training knew of no best one.
 
     Args:
         data: Directory of examples with the vocabularies that the model was trained with.
@@ -69,12 +71,12 @@ def load_trained(data: Path, model_dir: Path) -> Trained:
     featurizer = Featurizer(
         manifest.features, read_vocabularies(data, manifest.features.grains)
     )
-    model = _newest(model_dir, config, featurizer, num_items=manifest.num_items)
+    model = _restored(model_dir, config, featurizer, num_items=manifest.num_items)
     return Trained(config, manifest, featurizer, model)
 
 
 def load_towers(model_dir: Path) -> Towers:
-    """Restores the newest checkpoint of a model directory without its examples.
+    """Restores what `load_trained` does without the model's examples.
 
     Args:
         model_dir: Directory that `python -m tfrs_mmse.train` wrote.
@@ -105,13 +107,17 @@ def load_towers(model_dir: Path) -> Towers:
     config = TrainConfig.from_dict(saved["config"])
     featurizer = Featurizer(spec, vocabularies)
     # How many items there were matters to training only.
-    model = _newest(model_dir, config, featurizer, num_items=1)
+    model = _restored(model_dir, config, featurizer, num_items=1)
     return Towers(config, digest, saved["preprocessing"], featurizer, model)
 
 
 def fingerprint(config: TrainConfig, model: TwoTowerModel) -> str:
-    """SHA-256 over the config and the weights of both towers: embeddings of models that differ in it do not fit."""
-    digest = hashlib.sha256(json.dumps(config.to_dict(), sort_keys=True).encode())
+    """SHA-256 over the config and the weights of both towers: embeddings of models that differ in it do not fit.
+
+    How a training was stopped is not part of it, so that models from before one could be have the same as ever.
+    """
+    fields = {k: v for k, v in config.to_dict().items() if k not in _OF_STOPPING}
+    digest = hashlib.sha256(json.dumps(fields, sort_keys=True).encode())
     for tower in (model.query_tower, model.item_tower):
         for variable in tower.variables:
             values = np.ascontiguousarray(variable.numpy())
@@ -120,12 +126,12 @@ def fingerprint(config: TrainConfig, model: TwoTowerModel) -> str:
     return digest.hexdigest()
 
 
-def _newest(
+def _restored(
     model_dir: Path, config: TrainConfig, featurizer: Featurizer, *, num_items: int
 ) -> TwoTowerModel:
     model = TwoTowerModel(featurizer.spec, config, num_items=num_items)
     build(model, featurizer)
-    if Checkpoints(model_dir, model=model).restore() is None:
+    if Checkpoints(model_dir, model=model).restore_best() is None:
         raise CommandError(
             f"{model_dir} holds no checkpoint yet: let `python -m tfrs_mmse.train` finish an epoch"
         )

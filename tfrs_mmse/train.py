@@ -4,8 +4,9 @@
 
 Writes to the model directory: config.json and vocab/ (before the work starts), checkpoints/, metrics.jsonl (a line an
 epoch) and tensorboard/. A run that was stopped or killed goes on by the same command, and ends as if nothing had
-happened. A --config file holds JSON fields of `TrainConfig` that replace the preset's; --set replaces single fields
-after that. The fields stand in docs/config.md, or behind --help-config.
+happened. With --set patience=2 some queries are held out; when their recall has not risen for two epochs the training
+stops, and the model is that of the best epoch. A --config file holds JSON fields of `TrainConfig` that replace the
+preset's; --set replaces single fields after that. The fields stand in docs/config.md, or behind --help-config.
 """
 
 import argparse
@@ -64,6 +65,14 @@ def main(argv: Sequence[str] | None = None) -> None:
         help="how often a checkpoint is saved beside those at the ends of the epochs; how often changes no result; "
         "default: %(default)s",
     )
+    parser.add_argument(
+        "--summary-steps",
+        type=cli.positive_int,
+        default=100,
+        metavar="N",
+        help="how often TensorBoard shows a step beside the last of each epoch; how often changes no result; "
+        "default: %(default)s",
+    )
     args = parser.parse_args(argv)
     config = resolve(args.preset, args.config, args.set)
 
@@ -76,6 +85,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             args.data,
             args.model_dir,
             checkpoint_seconds=args.checkpoint_seconds,
+            summary_steps=args.summary_steps,
         )
     )
 

@@ -9,17 +9,19 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfrs_mmse import levels, restore, schema
-from tfrs_mmse.batches import Batch, training_batches
+from tfrs_mmse import holdout, levels, restore, schema
+from tfrs_mmse.batches import training_batches
 from tfrs_mmse.checkpoints import Checkpoints, kept
 from tfrs_mmse.cli import CommandError, say
 from tfrs_mmse.config import TrainConfig
+from tfrs_mmse.early_stopping import EarlyStopping
 from tfrs_mmse.features import Featurizer, read_vocabularies
+from tfrs_mmse.holdout import Holdout
+from tfrs_mmse.journal import Journal
 from tfrs_mmse.model import TwoTowerModel
-from tfrs_mmse.progress import MetricsLog, ProgressBar
+from tfrs_mmse.monitor import Monitor
+from tfrs_mmse.summary import Outcome
 from tfrs_mmse.watch import LossWatch
-
-RETRIEVAL_LOSS, RANKING_LOSS = LOSSES = ("retrieval_loss", "ranking_loss")
 
 
 def train(
@@ -28,6 +30,7 @@ def train(
     model_dir: Path,
     *,
     checkpoint_seconds: float = math.inf,
+    summary_steps: int = 100,
 ) -> dict[str, Any]:
     """Trains, or goes on after the last checkpoint of a former run of the same config.
 
@@ -36,9 +39,10 @@ def train(
         data: Directory of examples.
         model_dir: Receives config, vocabularies, checkpoints, metrics and TensorBoard logs.
         checkpoint_seconds: How often a checkpoint is saved beside those at the ends of the epochs.
+        summary_steps: How often TensorBoard shows a step beside those at the ends of the epochs.
 
     Returns:
-        A summary: the last epoch's losses, steps and seconds.
+        The result, as `summary.Outcome.result` makes it.
 
     Raises:
         CommandError: the data has no training requests or no positives, or not what the config asks for; the directory
@@ -47,7 +51,14 @@ def train(
     manifest = schema.Manifest.read(data)
     # Refused before anything is written.
     config.chosen_grains(manifest.features)
-    steps_per_epoch = _steps_per_epoch(config, manifest, data)
+    num_requests = _num_requests(config, manifest, data)
+    held_out: Holdout | None = None
+    if config.patience:
+        num_queries = manifest.splits[schema.TRAIN]["queries"]
+        held_out = holdout.read(config, data, num_queries=num_queries)
+        num_requests = held_out.num_training
+    batch_size = config.batch_size if config.use_log else config.synthetic_queries
+    steps_per_epoch = math.ceil(num_requests / batch_size)
     ordered_weight = 1.0
     if config.use_log:
         counts = manifest.splits[schema.TRAIN]
@@ -88,8 +99,27 @@ def train(
         say(f"continuing after step {int(optimizer.iterations)} of {num_steps}")
 
     started = time.monotonic()
-    done = int(optimizer.iterations)
-    log = MetricsLog(model_dir, keep=done // steps_per_epoch)
+    step = done = int(optimizer.iterations)
+    journal = Journal(
+        config,
+        model,
+        data,
+        model_dir,
+        manifest.features,
+        held_out=held_out,
+        done=done,
+        num_steps=num_steps,
+        steps_per_epoch=steps_per_epoch,
+        summary_steps=summary_steps,
+    )
+    stopping = EarlyStopping(
+        config,
+        journal.metrics.entries,
+        epochs_done=done // steps_per_epoch,
+        model_dir=model_dir,
+    )
+    # Again, because a kill may have come between a checkpoint and its mark.
+    checkpoints.mark_best(stopping.best_epoch * steps_per_epoch)
     batches = training_batches(
         config,
         data,
@@ -98,64 +128,77 @@ def train(
         steps_per_epoch=steps_per_epoch,
         first_step=done,
     )
-    bar = ProgressBar(done=done, num_steps=num_steps, steps_per_epoch=steps_per_epoch)
-    with contextlib.closing(bar):
+    steps = range(done, done if stopping.is_over else num_steps)
+    with contextlib.closing(journal):
         saved = time.monotonic()
-        for step, values in _steps(model, batches, range(done, num_steps)):
-            losses = {name: values[name] for name in LOSSES}
+        for step, values, seen in _steps(journal.monitor, batches, steps):
             watch.after_step(
-                step, loss=values["loss"], mean_retrieval_loss=values[RETRIEVAL_LOSS]
+                step, loss=values["loss"], mean_retrieval_loss=values["retrieval_loss"]
             )
-            bar.after_step(step, losses)
             is_end = step % steps_per_epoch == 0
-            if is_end or time.monotonic() - saved > checkpoint_seconds:
+            is_saved = is_end or time.monotonic() - saved > checkpoint_seconds
+            if is_saved:
                 watch.before_saving(step, model.trainable_variables)
-                if is_end:
-                    # Before the checkpoint: an entry without one is dropped when the run goes on, one that is missing
-                    # stays so.
-                    log.append(step // steps_per_epoch, losses | _fusion(model))
-                    model.reset_metrics()
+            # Before the checkpoint: an epoch's entry without one is dropped when the run goes on, one that is missing
+            # stays so.
+            journal.after_step(step, values, seen)
+            if is_end:
+                model.reset_metrics()
+            if is_saved:
                 checkpoints.save(step)
+                checkpoints.mark_best(stopping.best_epoch * steps_per_epoch)
                 saved = time.monotonic()
-    return {
-        "model_dir": str(model_dir),
-        "preset": config.preset,
-        "epochs": config.epochs,
-        "steps": num_steps,
-        "seconds": round(time.monotonic() - started, 1),
-        "metrics": log.last,
-    }
+            if stopping.is_over:
+                break
+    outcome = Outcome(
+        config,
+        data,
+        model_dir,
+        entries=journal.metrics.entries,
+        best_epoch=stopping.best_epoch,
+        steps=step,
+        steps_here=step - done,
+        examples_here=(step - done) * num_requests / steps_per_epoch,
+        seconds=time.monotonic() - started,
+        stopped_early=step < num_steps,
+    )
+    for line in outcome.lines():
+        say(line)
+    return outcome.result()
 
 
 def _steps(
-    model: TwoTowerModel, batches: tf.data.Dataset, steps: range
-) -> Iterator[tuple[int, dict[str, float]]]:
-    """Takes the steps with these numbers, from 0; yields how many are done, and what Keras and TFRS say of each."""
+    monitor: Monitor, batches: tf.data.Dataset, steps: range
+) -> Iterator[tuple[int, dict[str, float], dict[str, float]]]:
+    """Takes the steps with these numbers, from 0; yields for each how many are done, and what there is to tell of it.
 
-    @tf.function
-    def take(iterator: Iterator[Batch]) -> dict[str, tf.Tensor]:
-        return model.train_step(next(iterator))
-
+    Yields:
+        Steps done; what Keras and TFRS say of the step; what the monitor saw of it, empty if it is not to be shown.
+    """
+    shown = tf.TensorSpec([], tf.bool)
+    take = tf.function(
+        monitor.train_step, input_signature=[batches.element_spec, shown]
+    )
     if not steps:
         return
     iterator = iter(batches)
     for step in steps:
-        yield step + 1, {name: float(v) for name, v in take(iterator).items()}
+        batch, is_shown = next(iterator), monitor.shows(step + 1)
+        seen = monitor.look(batch) if is_shown else {}
+        values, gradient_norm = take(batch, tf.constant(is_shown))
+        if is_shown:
+            seen["gradient_norm"] = float(gradient_norm)
+        yield step + 1, {name: float(value) for name, value in values.items()}, seen
 
 
-def _fusion(model: TwoTowerModel) -> dict[str, float]:
-    weights = model.query_tower.fusion_weights_by_grain()
-    return {f"fusion/{name}": weight for name, weight in weights.items()}
-
-
-def _steps_per_epoch(config: TrainConfig, manifest: schema.Manifest, data: Path) -> int:
-    """Steps that see every request of the log once, or every item if the log is not learned from.
+def _num_requests(config: TrainConfig, manifest: schema.Manifest, data: Path) -> int:
+    """Requests of an epoch: all of the log, or one for each item if the log is not learned from.
 
     Raises:
         CommandError: there is nothing to learn from.
     """
     if not config.use_log:
-        return math.ceil(manifest.num_items / config.synthetic_queries)
+        return manifest.num_items
     counts = manifest.splits.get(schema.TRAIN, {})
     positives = counts.get(schema.Level.CLICKED.name.lower(), 0) + counts.get(
         schema.Level.ORDERED.name.lower(), 0
@@ -169,7 +212,7 @@ def _steps_per_epoch(config: TrainConfig, manifest: schema.Manifest, data: Path)
         raise CommandError(
             f"{data} holds no clicked or ordered item in its training requests to learn from"
         )
-    return math.ceil(counts["requests"] / config.batch_size)
+    return counts["requests"]
 
 
 def _claim(
@@ -182,9 +225,10 @@ def _claim(
         return
     saved = restore.read_run(model_dir)
     restore.check_fits(saved, manifest, model_dir, data)
-    former, now = saved["config"], config.to_dict()
+    # A field that came after the run was made had its default then.
+    former, now = TrainConfig().to_dict() | saved["config"], config.to_dict()
     if changed := [
-        f"{k} {former.get(k)!r} -> {v!r}" for k, v in now.items() if former.get(k) != v
+        f"{k} {former[k]!r} -> {v!r}" for k, v in now.items() if former[k] != v
     ]:
         raise CommandError(
             f"{model_dir} holds a run with another config ({', '.join(changed)}): give another --model-dir, "

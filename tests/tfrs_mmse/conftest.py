@@ -147,3 +147,9 @@ def write_requests() -> Callable[[Path, Requests], None]:
         write_records(path, [request_record(*request) for request in requests])
 
     return write
+
+
+@pytest.fixture(scope="session", name="write_records")
+def write_records_fixture() -> Callable[[Path, list[Record]], None]:
+    """Writes one shard of any records."""
+    return write_records

@@ -90,3 +90,8 @@ def test_the_terminal_shows_the_same(capsys: pytest.CaptureFixture[str]) -> None
         train.main(["--help-config"])
     assert ended.value.code == 0
     assert capsys.readouterr().out == config_docs.document()
+
+
+def test_patience_needs_a_log() -> None:
+    with pytest.raises(CommandError, match="patience must be 0, because use_log is"):
+        TrainConfig(use_log=False, patience=2)
