@@ -3,14 +3,16 @@
 import contextlib
 import hashlib
 import json
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
-from tfrs_mmse import parameter_servers, restarts
+from tfrs_mmse import parameter_servers, restarts, schema
 from tfrs_mmse.checkpoints import kept
 from tfrs_mmse.cli import CommandError, first_line, say
 from tfrs_mmse.records import Turn
@@ -58,11 +60,27 @@ class Cluster:
             say(text)
 
     def folder(self, model_dir: Path) -> Path:
-        """Where this worker writes what only one of them shall write: for all but the chief, nowhere that lasts."""
+        """Where this worker writes what only one of them shall write: for all but the chief, nowhere that lasts.
+
+        The metrics so far are there, from which all draw the same conclusions.
+        """
         if self.is_chief:
             return model_dir
         self._scratch = tempfile.TemporaryDirectory(prefix="tfrs_mmse_")
-        return Path(self._scratch.name)
+        folder = Path(self._scratch.name)
+        with contextlib.suppress(FileNotFoundError):
+            shutil.copy(model_dir / schema.METRICS, folder)
+        return folder
+
+    def of_chief(self, decision: bool) -> bool:
+        """What the chief has decided; the workers wait for each other here.
+
+        Args:
+            decision: This worker's own, which may differ from it by a rounding.
+        """
+        if len(self._names) == 1:
+            return decision
+        return bool(self._gathered(tf.constant([int(decision)]))[0])
 
     def wait(self) -> None:
         """Returns when all workers have come here."""
@@ -82,7 +100,7 @@ class Cluster:
             return
         digest = hashlib.sha256(json.dumps(value, sort_keys=True).encode()).digest()
         mine = tf.constant([list(digest[:8])], tf.int32)
-        theirs = tf.function(self.strategy.gather)(mine, axis=0).numpy()
+        theirs = self._gathered(mine)
         if differing := [
             name
             for name, value in zip(self._names, theirs, strict=True)
@@ -92,6 +110,10 @@ class Cluster:
                 f"{', '.join(differing)} and {self._names[0]} have different {what}: start every worker with the same "
                 "command on the same files"
             )
+
+    def _gathered(self, mine: tf.Tensor) -> np.ndarray:
+        """[1, ...] of each worker -> [workers, ...], in their order."""
+        return tf.function(self.strategy.gather)(mine, axis=0).numpy()
 
 
 @contextlib.contextmanager

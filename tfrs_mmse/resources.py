@@ -125,6 +125,8 @@ def check(
     manifest: schema.Manifest,
     record_bytes: Mapping[str, float],
     model_dir: Path,
+    *,
+    tables_elsewhere: bool = False,
 ) -> None:
     """Says what a training will need, and refuses one that certainly finds too little.
 
@@ -133,11 +135,14 @@ def check(
         manifest: The manifest of its examples.
         record_bytes: Mean size of an unpacked record, by stream.
         model_dir: The run's directory.
+        tables_elsewhere: Whether other processes hold the tables.
 
     Raises:
         CommandError: there is too little memory or disk.
     """
     need, room = memory(config, manifest, record_bytes), machine.available_memory()
+    if tables_elsewhere:
+        need = need._replace(tables=0)
     disk_need = disk(config, manifest.features)
     disk_room = machine.available_disk(model_dir) + _size(model_dir)
     say(

@@ -37,6 +37,7 @@ SPLITS = (TRAIN, TEST)
 CONFIG = "config.json"
 CHECKPOINTS = "checkpoints"
 METRICS = "metrics.jsonl"
+TENSORBOARD = "tensorboard"
 EVALUATION = "evaluation"
 
 # Features of a `tf.train.Example`. A request record holds the query once and its items as parallel lists; an item

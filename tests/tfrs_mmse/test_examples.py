@@ -9,7 +9,15 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfrs_mmse import checkpoints, examples, records, restore, schema, streams, train
+from tfrs_mmse import (
+    checkpoints,
+    examples,
+    records,
+    run_directory,
+    schema,
+    streams,
+    train,
+)
 from tfrs_mmse.cli import CommandError
 from tfrs_mmse.config import TrainConfig
 
@@ -149,7 +157,7 @@ def test_a_run_goes_on_only_with_the_records_that_it_began_with(
     moved = data.rename(data.with_name("moved"))
     assert train.main(arguments(moved, run)) == 0
     # An older version kept nothing that says what a run began with.
-    saved = restore.read_run(run)
+    saved = run_directory.read(run)
     del saved["examples"]
     (run / schema.CONFIG).write_text(json.dumps(saved))
     truncate(shards(moved)[0])
