@@ -35,7 +35,8 @@ _SHUFFLED = 16  # batches whose records wait to be shuffled
 # An estimate that is this much too high still lets a training start.
 _TOLERANCE = 1.35
 _CHECKPOINTS = 3  # two are kept while another is written
-_LOGS = 20_000_000  # bytes of metrics and TensorBoard's files, generously
+_LOGS = 1_000_000  # bytes of metrics and TensorBoard's files
+_PER_LINE = 10  # bytes of a vocabulary's entry in its file
 
 
 class Memory(NamedTuple):
@@ -117,7 +118,8 @@ def memory(
 
 def disk(config: TrainConfig, spec: schema.FeatureSpec) -> int:
     """Bytes that the model directory comes to, at the moment when a checkpoint is written."""
-    return _CHECKPOINTS * 2 * _FLOAT * num_weights(config, spec) + _LOGS
+    vocabularies = _PER_LINE * sum(grain.size for grain in spec.grains)
+    return _CHECKPOINTS * 2 * _FLOAT * num_weights(config, spec) + vocabularies + _LOGS
 
 
 def check(
@@ -229,4 +231,4 @@ def _size(folder: Path) -> int:
 
 
 def _gb(size: float) -> str:
-    return f"{size / 1e9:.1f} GB"
+    return f"{size / 1e9:.1f} GB" if size >= 1e8 else f"{size / 1e6:.0f} MB"

@@ -195,6 +195,34 @@ def test_vocabularies_that_are_not_the_manifests_are_refused(
     assert "are not those that its manifest.json names" in said
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda manifest: manifest.pop("features"), "'features'"),
+        (lambda manifest: manifest.pop("num_items"), "num_items"),
+        (lambda manifest: manifest["features"].pop("grains"), "'grains'"),
+        (lambda manifest: manifest.update(more=1), "more"),
+    ],
+)
+def test_a_manifest_that_lacks_something_is_one_sentence(
+    data: Path, capsys: pytest.CaptureFixture[str], change: Any, message: str
+) -> None:
+    manifest = json.loads((data / schema.MANIFEST).read_text())
+    change(manifest)
+    (data / schema.MANIFEST).write_text(json.dumps(manifest))
+    said = fails(capsys, arguments(data, data.parent / "run"))
+    assert "is not what `python -m beam.preprocess` writes" in said
+    assert message in said
+
+
+def test_a_manifest_that_is_no_object_is_one_sentence(
+    data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (data / schema.MANIFEST).write_text("[]")
+    said = fails(capsys, arguments(data, data.parent / "run"))
+    assert "is of format version None" in said
+
+
 def without_items(record: bytes) -> bytes:
     """A record of another feature spec: one grain of its items is missing."""
     example = tf.train.Example.FromString(record)
