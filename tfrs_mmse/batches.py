@@ -1,5 +1,6 @@
 """What one training step sees: requests, and every item that takes part in it, once."""
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -39,6 +40,7 @@ def training_batches(
     num_items: int,
     steps_per_epoch: int,
     first_step: int = 0,
+    left_out: Collection[str] = (),
     turn: Turn = ALONE,
 ) -> tf.data.Dataset:
     """The batches of a training, one a step: what a batch holds depends on the config, the data and its step alone.
@@ -55,6 +57,7 @@ def training_batches(
         num_items: Items in the catalogue.
         steps_per_epoch: Steps that see every request of the log once.
         first_step: Steps that are done already.
+        left_out: Names of shards that are not read.
         turn: Which batches of the streams are this worker's.
 
     Returns:
@@ -68,7 +71,7 @@ def training_batches(
     if config.use_log:
         epoch, skip = divmod(first_step, steps_per_epoch)
         parts["requests"] = _logged(
-            config, data, spec, range(epoch, config.epochs), skip, turn
+            config, data, spec, range(epoch, config.epochs), skip, left_out, turn
         )
     if config.num_random_items:
         parts["drawn"] = records.random_item_batches(
@@ -78,6 +81,7 @@ def training_batches(
             seed=config.seed,
             num_items=num_items,
             skip=first_step,
+            left_out=left_out,
             turn=turn,
         )
 
@@ -110,6 +114,7 @@ def _logged(
     spec: schema.FeatureSpec,
     epochs: range,
     skip: int,
+    left_out: Collection[str],
     turn: Turn,
 ) -> tf.data.Dataset:
     """The log's requests, with the levels that the config uses."""
@@ -121,6 +126,7 @@ def _logged(
         seed=config.seed,
         epochs=epochs,
         skip=skip,
+        left_out=left_out,
         turn=turn,
     )
     return requests.map(

@@ -8,16 +8,13 @@ from typing import Any
 import tensorflow as tf
 
 from tfrs_mmse import schema
-from tfrs_mmse.cli import CommandError, say
+from tfrs_mmse.cli import CommandError, first_line, say
 
 _KEPT = 2  # so that there is one before the newest
 # TensorFlow writes the index last, under another name until it is whole.
 _INDEX = re.compile(r"ckpt-(\d+)\.index")
 # What it raises for files that are cut off or changed.
 _BROKEN = (tf.errors.OpError, IndexError, ValueError)
-_NODES = re.compile(
-    r"\{\{.*?\}\} ?| ?\[Op:\w+\]"
-)  # where in the graph an error came from
 
 
 def saved(model_dir: Path) -> list[Path]:
@@ -115,8 +112,3 @@ class Checkpoints:
                 shutil.rmtree(path)
             elif path.name.partition(".")[0] not in kept:
                 path.unlink()
-
-
-def first_line(error: Exception) -> str:
-    """What an error of TensorFlow says, without the nodes of the graph."""
-    return _NODES.sub("", str(error).strip().split("\n")[0])

@@ -4,21 +4,40 @@ import argparse
 import functools
 import json
 import logging
+import re
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
 Main = Callable[[Sequence[str] | None], None]
 
+_NODES = re.compile(
+    r"\{\{.*?\}\} ?| ?\[Op:\w+\](?: name:.*)?"
+)  # where in a graph an error came from
+
 
 class CommandError(Exception):
     """Something the caller can put right; the text is one sentence: what was expected, what came, what to do."""
 
 
+class Stopped(KeyboardInterrupt):
+    """The command was told by a signal to stop, and the same command goes on from there."""
+
+    def __init__(self, number: signal.Signals, when: str) -> None:
+        """Args:
+        number: The signal.
+        when: What the command had come to.
+        """
+        super().__init__(f"stopped by {number.name} {when}: the same command goes on")
+        self.exit_status = 128 + number  # as a shell says it
+
+
 def command(main: Main) -> Callable[..., int]:
     """Turns `main(argv)` into a command: exit status 0, or 1 with one sentence on stderr.
 
-    `CommandError` is a mistake of the caller's; `OSError` is the machine's (disk full, no permission, port in use).
+    `CommandError` is a mistake of the caller's; `OSError` is the machine's (disk full, no permission, port in use);
+    `Stopped` is neither, and gives 128 and the signal's number.
     Anything else is a bug of ours and keeps its traceback. Wrong usage exits with 2, by argparse.
     """
 
@@ -40,6 +59,9 @@ def command(main: Main) -> Callable[..., int]:
                 file=sys.stderr,
             )
             return 1
+        except Stopped as e:
+            print(e, file=sys.stderr)
+            return e.exit_status
         except KeyboardInterrupt:
             print("error: interrupted", file=sys.stderr)
             return 1
@@ -75,3 +97,8 @@ def say(text: str) -> None:
 def print_result(result: Any) -> None:
     """The result for a program: one JSON document on stdout."""
     print(json.dumps(result, indent=2, ensure_ascii=False))
+
+
+def first_line(error: Exception) -> str:
+    """What an error of TensorFlow says, without the nodes of the graph."""
+    return _NODES.sub("", str(error).strip().split("\n")[0])

@@ -14,6 +14,7 @@ from tfrs_mmse import parameter_servers, restarts
 from tfrs_mmse.checkpoints import first_line, kept
 from tfrs_mmse.cli import CommandError, say
 from tfrs_mmse.records import Turn
+from tfrs_mmse.stopping import Stop
 from tfrs_mmse.tf_config import Task
 
 # What TensorFlow's collectives raise where a worker is gone, or another one has come in its place.
@@ -25,6 +26,10 @@ _LOST = (
     tf.errors.FailedPreconditionError,
     tf.errors.AlreadyExistsError,
 )
+
+
+class _TaskLost(Exception):
+    pass
 
 
 class Cluster:
@@ -43,6 +48,7 @@ class Cluster:
         task: This process's; None if it is alone.
         """
         self.has_parameter_servers = task is not None and task.has_parameter_servers
+        self._is_cluster = task is not None
         self._names, number = ["chief 0"], 0
         # With parameter servers, a step is one worker's.
         if task is not None and not task.has_parameter_servers:
@@ -63,6 +69,32 @@ class Cluster:
             return model_dir
         self._scratch = tempfile.TemporaryDirectory(prefix="tfrs_mmse_")
         return Path(self._scratch.name)
+
+    def check_size(self, begun_with: int, model_dir: Path) -> None:
+        """Refuses to go on with another number of workers than a run began with: steps would mean something else.
+
+        Args:
+            begun_with: Number of workers of the run.
+            model_dir: The run's directory.
+
+        Raises:
+            CommandError: the numbers differ.
+        """
+        if begun_with != len(self._names):
+            raise CommandError(
+                f"{model_dir} holds a run of {begun_with} workers, and this cluster has {len(self._names)}: give "
+                "another --model-dir, or as many workers to continue it"
+            )
+
+    @contextlib.contextmanager
+    def naming_loss(self) -> Iterator[None]:
+        """Tells the errors of a cluster that has lost a task from those that files and memory cause."""
+        try:
+            yield
+        except _LOST as e:
+            if not self._is_cluster:
+                raise
+            raise _TaskLost(type(e).__name__) from e
 
     def wait(self) -> None:
         """Returns when all workers have come here."""
@@ -95,7 +127,7 @@ class Cluster:
 
 
 @contextlib.contextmanager
-def joined(task: Task | None, model_dir: Path) -> Iterator[Cluster]:
+def joined(task: Task | None, model_dir: Path, stop: Stop) -> Iterator[Cluster]:
     """Takes part in a cluster for as long as the context lasts; changes nothing for a process that is alone.
 
     The workers wait for each other before it begins. When one of them is lost, this process starts its own command anew
@@ -104,6 +136,7 @@ def joined(task: Task | None, model_dir: Path) -> Iterator[Cluster]:
     Args:
         task: This process's, of those that compute; the chief if there are parameter servers; None if it is alone.
         model_dir: The run's directory, whose checkpoints show that there is progress.
+        stop: If it was asked for, nothing is started anew.
 
     Raises:
         CommandError: workers are lost again and again without a new checkpoint, or a parameter server is.
@@ -126,12 +159,14 @@ def joined(task: Task | None, model_dir: Path) -> Iterator[Cluster]:
         raise CommandError(
             f"a task of the cluster has not enough memory ({first_line(e)}): give it more, or start more ps tasks"
         ) from None
-    except _LOST as e:
+    except (_TaskLost, *_LOST) as e:
+        stop.obey(f"when another task was gone; {kept(model_dir)}")
+        reason = str(e) if isinstance(e, _TaskLost) else type(e).__name__
         if task.has_parameter_servers:
             raise CommandError(
-                f"a task of the cluster is lost ({type(e).__name__}): start all of them again; {kept(model_dir)}"
+                f"a task of the cluster is lost ({reason}): start all of them again; {kept(model_dir)}"
             ) from None
-        restarts.start_again(f"a worker is lost ({type(e).__name__})", model_dir)
+        restarts.start_again(f"a worker is lost ({reason})", model_dir)
 
 
 def _check_devices() -> None:

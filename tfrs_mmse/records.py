@@ -4,13 +4,15 @@ A batch keeps the items of all its requests one after the other ("flat"), with t
 belongs to, so that no padding is stored, gathered or multiplied.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 import tensorflow as tf
 
 from tfrs_mmse import schema
+from tfrs_mmse.record_checks import item_checks, request_checks, require
+from tfrs_mmse.shards import naming_unreadable
 from tfrs_mmse.streams import stream_files
 
 # By grain. Of queries int64 [B, (tokens)]; of items int64 [N, F, (tokens)] for F text fields, and int64 [N] for an
@@ -96,6 +98,7 @@ def parse_requests(serialized: tf.Tensor, spec: schema.FeatureSpec) -> Requests:
         **_item_features(spec),
     }
     parsed = _parse(serialized, features)
+    require(*request_checks(parsed, spec), *item_checks(parsed, spec))
     item_id = parsed[schema.ITEM_ID]
     return Requests(
         query_ids={
@@ -119,6 +122,7 @@ def parse_catalogue(serialized: tf.Tensor, spec: schema.FeatureSpec) -> Catalogu
         **{name: tf.io.RaggedFeature(tf.string) for name in strings},
     }
     parsed = _parse(serialized, features)
+    require(*item_checks(parsed, spec))
     return Catalogue(
         _items(parsed, spec),
         *(parsed[name].flat_values for name in (schema.ITEM_ID, *strings)),
@@ -134,6 +138,7 @@ def request_batches(
     seed: int,
     epochs: range,
     skip: int = 0,
+    left_out: Collection[str] = (),
     turn: Turn = ALONE,
 ) -> tf.data.Dataset:
     """Passes over a split's requests, each in an order of its own that depends on the seed and the epoch's number.
@@ -148,13 +153,14 @@ def request_batches(
         seed: Equal seeds give equal batches.
         epochs: Numbers of the epochs.
         skip: Batches to leave out from the beginning, of those that are the worker's.
+        left_out: Names of shards that are not read.
         turn: Which of each epoch's batches to take. Every worker gets equally many: where the epoch has no more for it,
             its last one is empty.
 
     Returns:
         A dataset of `Requests`.
     """
-    files = stream_files(data, split)
+    files = stream_files(data, split, left_out=left_out)
     batches = tf.data.Dataset.range(epochs.start, epochs.stop).flat_map(
         lambda epoch: _taken(
             _shuffled(files, seed, epoch, buffer_size=16 * batch_size).batch(
@@ -178,6 +184,7 @@ def random_item_batches(
     seed: int,
     num_items: int,
     skip: int = 0,
+    left_out: Collection[str] = (),
     turn: Turn = ALONE,
 ) -> tf.data.Dataset:
     """Endless batches of catalogue items; every item comes once before any comes again, each time in another order.
@@ -190,14 +197,15 @@ def random_item_batches(
         spec: The manifest's feature spec.
         batch_size: Items of a batch, always that many.
         seed: Equal seeds give equal batches.
-        num_items: Items in the catalogue.
+        num_items: Items in the catalogue, in the shards that are read.
         skip: Batches to leave out from the beginning, of those that are the worker's; whole passes are not read.
+        left_out: Names of shards that are not read.
         turn: Which of the batches to take.
 
     Returns:
         A dataset of `Catalogue`.
     """
-    files = stream_files(data, schema.ITEMS)
+    files = stream_files(data, schema.ITEMS, left_out=left_out)
     first, rest = divmod(skip * turn.num_workers * batch_size, num_items)
     items = tf.data.Dataset.counter(first).flat_map(
         lambda number: _shuffled(files, seed, number, buffer_size=16 * batch_size)
@@ -216,17 +224,22 @@ def random_item_batches(
 
 def catalogue_batches(
     data: Path, spec: schema.FeatureSpec, *, batch_size: int
-) -> tf.data.Dataset:
-    """One pass over the catalogue, in the order of the files: a dataset of `Catalogue`."""
-    records = tf.data.TFRecordDataset(
-        stream_files(data, schema.ITEMS), compression_type="GZIP"
-    )
-    batches = records.batch(batch_size)
-    return batches.map(
-        lambda s: parse_catalogue(s, spec),
-        num_parallel_calls=tf.data.AUTOTUNE,
-        deterministic=True,
-    )
+) -> Iterator[Catalogue]:
+    """One pass over the catalogue, in the order of the files.
+
+    Raises:
+        CommandError: a file is damaged or holds other records.
+    """
+
+    def parse(serialized: tf.Tensor) -> Catalogue:
+        return parse_catalogue(serialized, spec)
+
+    files = stream_files(data, schema.ITEMS)
+    batches = tf.data.TFRecordDataset(files, compression_type="GZIP").batch(batch_size)
+    with naming_unreadable(files, parse):
+        yield from batches.map(
+            parse, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
+        )
 
 
 def item_key(item_id: tf.Tensor) -> tf.Tensor:

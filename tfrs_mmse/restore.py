@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -149,6 +150,8 @@ def write_run(
     config: TrainConfig,
     manifest: schema.Manifest,
     data: Path,
+    *,
+    examples: Mapping[str, Any],
     num_workers: int = 1,
 ) -> None:
     """Makes a model directory: what it says of itself, and the vocabularies, so that the model can be used alone."""
@@ -160,7 +163,15 @@ def write_run(
     # Last and at once: a directory with a config is one that a training can go on in.
     part = model_dir / f"{schema.CONFIG}.part"
     part.write_text(
-        json.dumps(run_description(config, manifest, num_workers), indent=2) + "\n",
+        json.dumps(
+            {
+                **run_description(config, manifest),
+                "examples": dict(examples),
+                "num_workers": num_workers,
+            },
+            indent=2,
+        )
+        + "\n",
         encoding="utf-8",
     )
     part.replace(model_dir / schema.CONFIG)
@@ -171,9 +182,7 @@ def keeps_vocabularies(saved: dict[str, Any]) -> bool:
     return "preprocessing" in saved
 
 
-def run_description(
-    config: TrainConfig, manifest: schema.Manifest, num_workers: int = 1
-) -> dict[str, Any]:
+def run_description(config: TrainConfig, manifest: schema.Manifest) -> dict[str, Any]:
     """What a model directory says of itself in `config.json`."""
     return {
         "format_version": schema.FORMAT_VERSION,
@@ -181,7 +190,6 @@ def run_description(
         "features": manifest.features.to_dict(),
         "vocabulary_hash": manifest.vocabulary_hash,
         "preprocessing": manifest.config,
-        "num_workers": num_workers,
     }
 
 

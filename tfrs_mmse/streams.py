@@ -1,23 +1,27 @@
 """The record files of an examples' directory, by stream: the splits and the catalogue."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from tfrs_mmse.cli import CommandError
+from tfrs_mmse.shards import naming_unreadable
 
 _SHARD = re.compile(r"-(\d{5,})-of-(\d{5,})\.tfrecord\.gz")
 
 
-def stream_files(data: Path, stream: str) -> list[str]:
+def stream_files(
+    data: Path, stream: str, *, left_out: Collection[str] = ()
+) -> list[str]:
     """The shards of one stream, in order: `train-00000-of-00002.tfrecord.gz`, `train-00001-of-00002.tfrecord.gz`.
 
     Args:
         data: The examples' directory.
         stream: `schema.TRAIN`, `schema.TEST` or `schema.ITEMS`.
+        left_out: Names of shards that are there and not wanted.
 
     Returns:
         Their paths: every shard of one set, exactly once.
@@ -59,7 +63,8 @@ def stream_files(data: Path, stream: str) -> list[str]:
             f"expected {count} shards of {stream!r} in {data}, found {len(by_number)}: {named or 'too many'} missing; "
             "run `beam.preprocess` again"
         )
-    return [str(by_number[i]) for i in range(count)]
+    paths = [by_number[i] for i in range(count)]
+    return [str(path) for path in paths if path.name not in left_out]
 
 
 def read_columns(
@@ -82,20 +87,14 @@ def read_columns(
     """
     import tensorflow as tf  # here, so that naming the files needs none
 
-    records = tf.data.TFRecordDataset(
-        stream_files(data, stream), compression_type="GZIP"
-    ).batch(1024)
-    parsed = records.map(
-        lambda batch: tf.io.parse_example(batch, dict(features)), num_parallel_calls=2
-    ).prefetch(2)
-    try:
-        for batch in parsed:
+    def parse(batch: tf.Tensor) -> dict[str, tf.Tensor]:
+        return tf.io.parse_example(batch, dict(features))
+
+    files = stream_files(data, stream)
+    records = tf.data.TFRecordDataset(files, compression_type="GZIP").batch(1024)
+    with naming_unreadable(files, parse):
+        for batch in records.map(parse, num_parallel_calls=2).prefetch(2):
             yield {name: _rows(values) for name, values in batch.items()}
-    except (tf.errors.DataLossError, tf.errors.InvalidArgumentError) as e:
-        reason = e.message.split("\n")[0]
-        raise CommandError(
-            f"cannot read the {stream!r} records in {data} ({reason}); write them anew"
-        ) from None
 
 
 def _rows(values: Any) -> Sequence[Any]:

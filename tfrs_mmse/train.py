@@ -4,8 +4,8 @@
 
 Writes to the model directory: config.json and vocab/ (before the work starts), checkpoints/, metrics.jsonl (a line an
 epoch) and tensorboard/. A run that was stopped or killed goes on by the same command, and ends as if nothing had
-happened. A --config file holds JSON fields of `TrainConfig` that replace the preset's; --set replaces single fields
-after that.
+happened. Ctrl-C and SIGTERM stop it after the step that it is at, with a checkpoint; a second one at once. A --config
+file holds JSON fields of `TrainConfig` that replace the preset's; --set replaces single fields after that.
 """
 
 import json
@@ -16,6 +16,7 @@ from pathlib import Path
 from tfrs_mmse import cli
 from tfrs_mmse.config import TrainConfig
 from tfrs_mmse.presets import OTHER_PARTS, PARTS, PRESETS, WITH, WITHOUT
+from tfrs_mmse.stopping import Stop
 
 
 @cli.command
@@ -56,18 +57,27 @@ def main(argv: Sequence[str] | None = None) -> None:
         help="how often a checkpoint is saved beside those at the ends of the epochs; how often changes no result; "
         "default: %(default)s",
     )
+    parser.add_argument(
+        "--skip-corrupt",
+        action="store_true",
+        help="leave out damaged shards, each as a whole, and say how many, instead of refusing the data; a run "
+        "goes on only with the shards that it began with",
+    )
     args = parser.parse_args(argv)
     config = resolve(args.preset, args.config, args.set)
 
     # Imports TensorFlow, which --help need not wait for.
     from tfrs_mmse.trainer import train
 
-    summary = train(
-        config,
-        args.data,
-        args.model_dir,
-        checkpoint_seconds=args.checkpoint_seconds,
-    )
+    with Stop() as stop:
+        summary = train(
+            config,
+            args.data,
+            args.model_dir,
+            checkpoint_seconds=args.checkpoint_seconds,
+            skip_corrupt=args.skip_corrupt,
+            stop=stop,
+        )
     if summary is not None:
         cli.print_result(summary)
 

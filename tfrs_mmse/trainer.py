@@ -9,7 +9,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfrs_mmse import levels, parameter_servers, restore, schema
+from tfrs_mmse import examples, levels, parameter_servers, resources, restore, schema
 from tfrs_mmse.batches import Batch, training_batches
 from tfrs_mmse.checkpoints import Checkpoints, kept
 from tfrs_mmse.cli import CommandError
@@ -18,6 +18,7 @@ from tfrs_mmse.config import TrainConfig
 from tfrs_mmse.features import Featurizer, read_vocabularies
 from tfrs_mmse.model import TwoTowerModel
 from tfrs_mmse.progress import MetricsLog, ProgressBar
+from tfrs_mmse.stopping import Stop
 from tfrs_mmse.tf_config import read_task
 from tfrs_mmse.watch import LossWatch
 
@@ -30,6 +31,8 @@ def train(
     model_dir: Path,
     *,
     checkpoint_seconds: float = math.inf,
+    skip_corrupt: bool = False,
+    stop: Stop | None = None,
 ) -> dict[str, Any] | None:
     """Trains, or goes on after the last checkpoint of a former run of the same config.
 
@@ -38,19 +41,26 @@ def train(
         data: Directory of examples.
         model_dir: Receives config, vocabularies, checkpoints, metrics and TensorBoard logs.
         checkpoint_seconds: How often a checkpoint is saved beside those at the ends of the epochs.
+        skip_corrupt: Whether damaged shards are left out; a run keeps to the shards that it began with.
+        stop: Asks for an end after a step, with a checkpoint.
 
     Returns:
         A summary: the last epoch's losses, steps and seconds. None on a worker that is not the chief.
 
     Raises:
-        CommandError: the data has no training requests or no positives, or not what the config asks for; the directory
-            holds another run; a checkpoint cannot be saved; or the loss is no longer finite, or diverges.
+        CommandError: the data has no training requests or no positives, or not what the config asks for; a shard is
+            damaged; memory or disk will not suffice; the directory holds another run; a checkpoint cannot be saved; or
+            the loss is no longer finite, or diverges.
+        Stopped: `stop` was asked for it.
     """
+    stop = stop or Stop()
     task = read_task()
     if task is not None and parameter_servers.is_server(task):
         parameter_servers.serve(task)
-    with joined(task, model_dir) as cluster:
-        return _train(config, data, model_dir, checkpoint_seconds, cluster)
+    with joined(task, model_dir, stop) as cluster:
+        return _train(
+            config, data, model_dir, checkpoint_seconds, skip_corrupt, stop, cluster
+        )
 
 
 def _train(
@@ -58,12 +68,14 @@ def _train(
     data: Path,
     model_dir: Path,
     checkpoint_seconds: float,
+    skip_corrupt: bool,
+    stop: Stop,
     cluster: Cluster,
 ) -> dict[str, Any] | None:
     manifest = schema.Manifest.read(data)
     # Refused before anything is written.
     config.chosen_grains(manifest.features)
-    steps_per_epoch = _steps_per_epoch(config, manifest, data, cluster)
+    _steps_per_epoch(config, manifest, data, cluster)
     ordered_weight = 1.0
     if config.use_log:
         counts = manifest.splits[schema.TRAIN]
@@ -75,9 +87,14 @@ def _train(
             cluster.say(
                 f"an ordered item weighs as much as {ordered_weight:.1f} clicked ones"
             )
+    used = examples.check(data, manifest, config, skip_corrupt=skip_corrupt)
+    manifest = used.manifest
+    steps_per_epoch = _steps_per_epoch(config, manifest, data, cluster)
+    if not cluster.has_parameter_servers:  # of which none has all of it
+        resources.check(config, manifest, used.record_bytes, model_dir)
     cluster.check_agreement("config", config.to_dict())
-    cluster.check_agreement("examples", manifest.to_json())
-    _claim(model_dir, config, manifest, data, cluster)
+    cluster.check_agreement("examples", [manifest.to_json(), used.description])
+    _claim(model_dir, config, used, data, cluster)
 
     tf.keras.utils.set_random_seed(config.seed)
     num_steps = steps_per_epoch * config.epochs
@@ -120,6 +137,7 @@ def _train(
         num_items=manifest.num_items,
         steps_per_epoch=steps_per_epoch,
         first_step=done,
+        left_out=used.left_out,
         turn=cluster.turn,
     )
     bar = ProgressBar(
@@ -128,7 +146,13 @@ def _train(
         steps_per_epoch=steps_per_epoch,
         is_quiet=not cluster.is_chief,
     )
-    with contextlib.closing(bar):
+    with (
+        contextlib.closing(bar),
+        used.naming_damage(),
+        resources.naming_shortage(config),
+        stop.patient(),
+        cluster.naming_loss(),
+    ):
         saved = time.monotonic()
         for step, values in _steps(
             cluster, model, batches, range(done, num_steps), steps_per_epoch
@@ -139,7 +163,8 @@ def _train(
             )
             bar.after_step(step, losses)
             is_end = step % steps_per_epoch == 0
-            if is_end or time.monotonic() - saved > checkpoint_seconds:
+            is_due = time.monotonic() - saved > checkpoint_seconds
+            if is_end or is_due or stop.is_asked_for:
                 watch.before_saving(step, model.trainable_variables)
                 if is_end:
                     # Before the checkpoint: an entry without one is dropped when the run goes on, one that is missing
@@ -149,19 +174,19 @@ def _train(
                 if cluster.is_chief:
                     checkpoints.save(step)
                 saved = time.monotonic()
+                stop.obey(f"after step {step} of {num_steps}, which is saved")
     cluster.wait()  # until the last checkpoint is saved
-    return (
-        {
-            "model_dir": str(model_dir),
-            "preset": config.preset,
-            "epochs": config.epochs,
-            "steps": num_steps,
-            "seconds": round(time.monotonic() - started, 1),
-            "metrics": log.last,
-        }
-        if cluster.is_chief
-        else None
-    )
+    if not cluster.is_chief:
+        return None
+    return {
+        "model_dir": str(model_dir),
+        "preset": config.preset,
+        "epochs": config.epochs,
+        "steps": num_steps,
+        "seconds": round(time.monotonic() - started, 1),
+        "left_out": {"shards": len(used.left_out), "records": used.num_left_out},
+        "metrics": log.last,
+    }
 
 
 def _steps(
@@ -230,16 +255,26 @@ def _steps_per_epoch(
 def _claim(
     model_dir: Path,
     config: TrainConfig,
-    manifest: schema.Manifest,
+    used: examples.Examples,
     data: Path,
     cluster: Cluster,
 ) -> None:
     """Writes the run's description, or makes sure that the one that is there is the same."""
-    num_workers = cluster.turn.num_workers
-    path = model_dir / schema.CONFIG
-    if not path.exists():
+    path, manifest = model_dir / schema.CONFIG, used.manifest
+
+    def write() -> None:
         if cluster.is_chief:
-            restore.write_run(model_dir, config, manifest, data, num_workers)
+            restore.write_run(
+                model_dir,
+                config,
+                manifest,
+                data,
+                examples=used.description,
+                num_workers=cluster.turn.num_workers,
+            )
+
+    if not path.exists():
+        write()
         return
     saved = restore.read_run(model_dir)
     restore.check_fits(saved, manifest, model_dir, data)
@@ -251,10 +286,7 @@ def _claim(
             f"{model_dir} holds a run with another config ({', '.join(changed)}): give another --model-dir, "
             "or the same config to continue it"
         )
-    if (begun_with := saved.get("num_workers", 1)) != num_workers:
-        raise CommandError(
-            f"{model_dir} holds a run of {begun_with} workers, and this cluster has {num_workers}: give another "
-            "--model-dir, or as many workers to continue it"
-        )
-    if not restore.keeps_vocabularies(saved) and cluster.is_chief:
-        restore.write_run(model_dir, config, manifest, data, num_workers)
+    cluster.check_size(saved.get("num_workers", 1), model_dir)
+    used.check_same(saved.get("examples"), model_dir, data)
+    if not restore.keeps_vocabularies(saved):
+        write()
