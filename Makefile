@@ -5,7 +5,7 @@ BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 CODE := tfrs_mmse beam serving benchmarks tests setup.py
 
-.PHONY: setup check format test test-all demo quality lock
+.PHONY: setup check format docs test test-all demo quality lock
 
 setup: .venv/.from-lock
 
@@ -23,6 +23,9 @@ check: setup
 format: setup
 	$(BIN)/ruff format $(CODE)
 	$(BIN)/ruff check --fix $(CODE)
+
+docs: setup
+	$(BIN)/python -m tfrs_mmse.config_docs > docs/config.md
 
 test: setup
 	$(PYTEST) $(PYTEST_ARGS)

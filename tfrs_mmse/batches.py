@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import tensorflow as tf
 
-from tfrs_mmse import records, schema, synthetic
+from tfrs_mmse import holdout, records, schema, synthetic
 from tfrs_mmse.config import TrainConfig
 from tfrs_mmse.features import Featurizer
 from tfrs_mmse.records import ALONE, Catalogue, Items, Requests, Turn
@@ -128,6 +128,7 @@ def _logged(
         skip=skip,
         left_out=left_out,
         turn=turn,
+        choose=lambda all_records: holdout.training_records(all_records, config),
     )
     return requests.map(
         lambda requests: chosen_levels(

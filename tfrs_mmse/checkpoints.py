@@ -11,8 +11,10 @@ from tfrs_mmse import schema
 from tfrs_mmse.cli import CommandError, first_line, say
 
 _KEPT = 2  # so that there is one before the newest
+_BEST = "best"  # beside the checkpoints: a file with the name of one of them
 # TensorFlow writes the index last, under another name until it is whole.
 _INDEX = re.compile(r"ckpt-(\d+)\.index")
+_NAME = re.compile(r"ckpt-\d+")
 # What it raises for files that are cut off or changed.
 _BROKEN = (tf.errors.OpError, IndexError, ValueError)
 
@@ -26,6 +28,15 @@ def saved(model_dir: Path) -> list[Path]:
         if (match := _INDEX.fullmatch(path.name))
     ]
     return [folder / f"ckpt-{number}" for number in sorted(numbers)]
+
+
+def best(model_dir: Path) -> Path | None:
+    """The path of the checkpoint that is marked as the best, whole or not; None if there is no mark."""
+    mark = model_dir / schema.CHECKPOINTS / _BEST
+    if not mark.exists():
+        return None
+    name = mark.read_text(encoding="utf-8").strip()
+    return mark.with_name(name) if _NAME.fullmatch(name) else None
 
 
 def kept(model_dir: Path) -> str:
@@ -56,7 +67,19 @@ class Checkpoints:
         Raises:
             CommandError: there are some, and none can be read; or they are of another version of this program.
         """
-        for path in reversed(saved(self._model_dir)):
+        return self._restore_first(saved(self._model_dir)[::-1])
+
+    def restore_best(self) -> Path | None:
+        """Restores the checkpoint that is marked as the best, and otherwise as `restore` does.
+
+        If the marked one cannot be read, that is said.
+        """
+        marked = best(self._model_dir)
+        others = [path for path in saved(self._model_dir)[::-1] if path != marked]
+        return self._restore_first([marked, *others] if marked else others)
+
+    def _restore_first(self, paths: list[Path]) -> Path | None:
+        for path in paths:
             try:
                 status = self._checkpoint.read(str(path))
                 status.assert_existing_objects_matched().expect_partial()
@@ -97,16 +120,30 @@ class Checkpoints:
             ) from None
         self._keep()
 
+    def mark_best(self, step: int) -> None:
+        """Marks the checkpoint of that step as the best, which is then kept; does nothing if it is not there."""
+        name = f"ckpt-{step}"
+        if (self._folder / f"{name}.index").exists():
+            self._write(_BEST, f"{name}\n")
+
     def _point_to(self, name: str) -> None:
         """Names the newest for programs that look for it by `tf.train.latest_checkpoint`."""
-        pointer = self._folder / "checkpoint"
-        pointer.with_suffix(".part").write_text(f'model_checkpoint_path: "{name}"\n')
-        pointer.with_suffix(".part").replace(pointer)
+        self._write("checkpoint", f'model_checkpoint_path: "{name}"\n')
+
+    def _write(self, name: str, text: str) -> None:
+        part = self._folder / f"{name}.part"
+        part.write_text(text, encoding="utf-8")
+        part.replace(self._folder / name)
 
     def _keep(self) -> None:
-        """Removes all but the newest checkpoints that can be read, and what a save that was cut short has left."""
+        """Removes what is neither marked as the best nor among the newest checkpoints that can be read.
+
+        So goes what a save that was cut short has left.
+        """
         names = [path.name for path in saved(self._model_dir)]
         kept = {*[name for name in names if name not in self._broken][-_KEPT:]}
+        if marked := best(self._model_dir):
+            kept.add(marked.name)
         for path in self._folder.glob("ckpt-*"):
             if path.is_dir():
                 shutil.rmtree(path)

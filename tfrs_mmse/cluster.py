@@ -3,18 +3,19 @@
 import contextlib
 import hashlib
 import json
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
-from tfrs_mmse import parameter_servers, restarts
-from tfrs_mmse.checkpoints import first_line, kept
-from tfrs_mmse.cli import CommandError, say
+from tfrs_mmse import parameter_servers, restarts, schema
+from tfrs_mmse.checkpoints import kept
+from tfrs_mmse.cli import CommandError, first_line, say
 from tfrs_mmse.records import Turn
-from tfrs_mmse.stopping import Stop
 from tfrs_mmse.tf_config import Task
 
 # What TensorFlow's collectives raise where a worker is gone, or another one has come in its place.
@@ -26,10 +27,6 @@ _LOST = (
     tf.errors.FailedPreconditionError,
     tf.errors.AlreadyExistsError,
 )
-
-
-class _TaskLost(Exception):
-    pass
 
 
 class Cluster:
@@ -48,7 +45,6 @@ class Cluster:
         task: This process's; None if it is alone.
         """
         self.has_parameter_servers = task is not None and task.has_parameter_servers
-        self._is_cluster = task is not None
         self._names, number = ["chief 0"], 0
         # With parameter servers, a step is one worker's.
         if task is not None and not task.has_parameter_servers:
@@ -64,37 +60,27 @@ class Cluster:
             say(text)
 
     def folder(self, model_dir: Path) -> Path:
-        """Where this worker writes what only one of them shall write: for all but the chief, nowhere that lasts."""
+        """Where this worker writes what only one of them shall write: for all but the chief, nowhere that lasts.
+
+        The metrics so far are there, from which all draw the same conclusions.
+        """
         if self.is_chief:
             return model_dir
         self._scratch = tempfile.TemporaryDirectory(prefix="tfrs_mmse_")
-        return Path(self._scratch.name)
+        folder = Path(self._scratch.name)
+        with contextlib.suppress(FileNotFoundError):
+            shutil.copy(model_dir / schema.METRICS, folder)
+        return folder
 
-    def check_size(self, begun_with: int, model_dir: Path) -> None:
-        """Refuses to go on with another number of workers than a run began with: steps would mean something else.
+    def of_chief(self, decision: bool) -> bool:
+        """What the chief has decided; the workers wait for each other here.
 
         Args:
-            begun_with: Number of workers of the run.
-            model_dir: The run's directory.
-
-        Raises:
-            CommandError: the numbers differ.
+            decision: This worker's own, which may differ from it by a rounding.
         """
-        if begun_with != len(self._names):
-            raise CommandError(
-                f"{model_dir} holds a run of {begun_with} workers, and this cluster has {len(self._names)}: give "
-                "another --model-dir, or as many workers to continue it"
-            )
-
-    @contextlib.contextmanager
-    def naming_loss(self) -> Iterator[None]:
-        """Tells the errors of a cluster that has lost a task from those that files and memory cause."""
-        try:
-            yield
-        except _LOST as e:
-            if not self._is_cluster:
-                raise
-            raise _TaskLost(type(e).__name__) from e
+        if len(self._names) == 1:
+            return decision
+        return bool(self._gathered(tf.constant([int(decision)]))[0])
 
     def wait(self) -> None:
         """Returns when all workers have come here."""
@@ -114,7 +100,7 @@ class Cluster:
             return
         digest = hashlib.sha256(json.dumps(value, sort_keys=True).encode()).digest()
         mine = tf.constant([list(digest[:8])], tf.int32)
-        theirs = tf.function(self.strategy.gather)(mine, axis=0).numpy()
+        theirs = self._gathered(mine)
         if differing := [
             name
             for name, value in zip(self._names, theirs, strict=True)
@@ -125,9 +111,13 @@ class Cluster:
                 "command on the same files"
             )
 
+    def _gathered(self, mine: tf.Tensor) -> np.ndarray:
+        """[1, ...] of each worker -> [workers, ...], in their order."""
+        return tf.function(self.strategy.gather)(mine, axis=0).numpy()
+
 
 @contextlib.contextmanager
-def joined(task: Task | None, model_dir: Path, stop: Stop) -> Iterator[Cluster]:
+def joined(task: Task | None, model_dir: Path) -> Iterator[Cluster]:
     """Takes part in a cluster for as long as the context lasts; changes nothing for a process that is alone.
 
     The workers wait for each other before it begins. When one of them is lost, this process starts its own command anew
@@ -136,7 +126,6 @@ def joined(task: Task | None, model_dir: Path, stop: Stop) -> Iterator[Cluster]:
     Args:
         task: This process's, of those that compute; the chief if there are parameter servers; None if it is alone.
         model_dir: The run's directory, whose checkpoints show that there is progress.
-        stop: If it was asked for, nothing is started anew.
 
     Raises:
         CommandError: workers are lost again and again without a new checkpoint, or a parameter server is.
@@ -159,14 +148,12 @@ def joined(task: Task | None, model_dir: Path, stop: Stop) -> Iterator[Cluster]:
         raise CommandError(
             f"a task of the cluster has not enough memory ({first_line(e)}): give it more, or start more ps tasks"
         ) from None
-    except (_TaskLost, *_LOST) as e:
-        stop.obey(f"when another task was gone; {kept(model_dir)}")
-        reason = str(e) if isinstance(e, _TaskLost) else type(e).__name__
+    except _LOST as e:
         if task.has_parameter_servers:
             raise CommandError(
-                f"a task of the cluster is lost ({reason}): start all of them again; {kept(model_dir)}"
+                f"a task of the cluster is lost ({type(e).__name__}): start all of them again; {kept(model_dir)}"
             ) from None
-        restarts.start_again(f"a worker is lost ({reason})", model_dir)
+        restarts.start_again(f"a worker is lost ({type(e).__name__})", model_dir)
 
 
 def _check_devices() -> None:

@@ -5,39 +5,12 @@ import json
 from collections.abc import Sequence
 from typing import Any, Self
 
-from tfrs_mmse import schema
+from tfrs_mmse import fields, schema
 from tfrs_mmse.cli import CommandError
+from tfrs_mmse.fields import not_negative, one_of, positive, share
 
-# The values that a field of text can take.
 SOFTMAX_LOSSES = ("softmax", "mixed_softmax")
-CHOICES = {
-    "fusion": ("post", "early"),
-    "retrieval_loss": (*SOFTMAX_LOSSES, "hinge"),
-    "ranking_loss": ("logistic", "hinge", "listwise"),
-}
 ATTRIBUTES = "attributes"  # in `grains`: all attribute grains
-_POSITIVE = (
-    "embedding_dim",
-    "attribute_dim",
-    "title_weight",
-    "batch_size",
-    "epochs",
-    "temperature",
-    "mixed_negatives",
-    "ranking_temperature",
-    "learning_rate",
-    "initial_scale",
-)
-_NOT_NEGATIVE = (
-    "seed",
-    "margin",
-    "synthetic_queries",
-    "uniform_negatives",
-    "ranking_weight",
-    "ranking_margin",
-    "unclicked_position_exponent",
-)
-_SHARES = ("ordered_share", "mixing", "ranking_warmup")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -59,7 +32,7 @@ class TrainConfig:
         unclicked: Whether items that were shown and not clicked take part; if not, they are left out of the batches
             altogether. The log-Q correction is approximate then: items' shares are counted with them.
         ordered_level: Whether an order is a level above a click; if not, it counts as a click everywhere.
-        retrieval_loss: `softmax`, `mixed_softmax` or `hinge`.
+        retrieval_loss: Compares each clicked or ordered item with the whole catalogue.
         temperature: Of the softmax retrieval losses; smaller is sharper.
         margin: Of the retrieval loss `hinge`, in units of the score.
         mixed_negatives: Of the retrieval loss `mixed_softmax`: mixed negatives of each positive.
@@ -75,7 +48,7 @@ class TrainConfig:
             least `synthetic_queries` are drawn.
         log_q: Whether the retrieval loss corrects for how often each negative is drawn.
         mask_positives: Whether items that the query is known to have clicked or ordered elsewhere are no negatives.
-        ranking_loss: `logistic`, `hinge` or `listwise`.
+        ranking_loss: Compares the levels inside each request.
         ranking_weight: Weight of the ranking loss at the end of training; 0 switches it off.
         ranking_temperature: Of the ranking losses `logistic` and `listwise`; smaller is sharper.
         ranking_margin: Of the ranking loss `hinge`, in units of the score.
@@ -87,73 +60,64 @@ class TrainConfig:
         epochs: Passes over the training requests.
         learning_rate: Of Adagrad.
         initial_scale: Standard deviation of the initial embeddings.
+        patience: Epochs without a better recall on validation queries after which the training stops; the model is then
+            that of the best epoch. With 0, all epochs are trained, on all queries, and the model is the last one.
+        validation_share: Share of the distinct training queries that are left out of training to validate with, if
+            `patience` is above 0. They still count in what preprocessing has counted: vocabularies, items' shares, and
+            what an ordered item weighs.
     """
 
     preset: str = "mmse"
-    seed: int = 0
+    seed: int = not_negative(0)
     grains: str = ""
-    embedding_dim: int = 256
-    attribute_dim: int = 32
-    title_weight: float = 4.0
-    fusion: str = "post"
+    embedding_dim: int = positive(256)
+    attribute_dim: int = positive(32)
+    title_weight: float = positive(4.0)
+    fusion: str = one_of("post", "early")
     unclicked: bool = True
     ordered_level: bool = True
-    retrieval_loss: str = "softmax"
-    temperature: float = 0.05
-    margin: float = 0.1
-    mixed_negatives: int = 8
-    mixing: float = 0.5
-    ordered_share: float = 0.5
+    retrieval_loss: str = one_of(*SOFTMAX_LOSSES, "hinge")
+    temperature: float = positive(0.05)
+    margin: float = not_negative(0.1)
+    mixed_negatives: int = positive(8)
+    mixing: float = share(0.5)
+    ordered_share: float = share(0.5)
     use_log: bool = True
-    synthetic_queries: int = 512
-    uniform_negatives: int = 1024
+    synthetic_queries: int = not_negative(512)
+    uniform_negatives: int = not_negative(1024)
     log_q: bool = True
     mask_positives: bool = True
-    ranking_loss: str = "logistic"
-    ranking_weight: float = 0.3
-    ranking_temperature: float = 0.1
-    ranking_margin: float = 0.1
-    ranking_warmup: float = 0.5
-    unclicked_position_exponent: float = 0.0
-    batch_size: int = 1024
-    epochs: int = 12
-    learning_rate: float = 0.1
-    initial_scale: float = 0.05
+    ranking_loss: str = one_of("logistic", "hinge", "listwise")
+    ranking_weight: float = not_negative(0.3)
+    ranking_temperature: float = positive(0.1)
+    ranking_margin: float = not_negative(0.1)
+    ranking_warmup: float = share(0.5)
+    unclicked_position_exponent: float = not_negative(0.0)
+    batch_size: int = positive(1024)
+    epochs: int = positive(12)
+    learning_rate: float = positive(0.1)
+    initial_scale: float = positive(0.05)
+    patience: int = not_negative(0)
+    validation_share: float = share(0.05)
 
     def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if type(value) is not type(field.default):
-                expected = type(field.default).__name__
-                raise CommandError(
-                    f"config field {field.name} must be {expected}, got {value!r}"
-                )
-        for name in _POSITIVE:
-            self._require(name, getattr(self, name) > 0, "positive")
-        for name in _NOT_NEGATIVE:
-            self._require(name, getattr(self, name) >= 0, "at least 0")
-        for name in _SHARES:
-            self._require(name, 0 <= getattr(self, name) <= 1, "from 0 to 1")
-        self._require(
-            "use_log",
-            self.use_log or self.synthetic_queries > 0,
-            "true, because synthetic_queries is 0 and there must be something to learn from",
-        )
-        for name, choices in CHOICES.items():
-            wanted = f"one of {', '.join(choices)}"
-            self._require(name, getattr(self, name) in choices, wanted)
+        fields.check(self)
+        if not (self.use_log or self.synthetic_queries):
+            raise CommandError(
+                "config field use_log must be true, because synthetic_queries is 0 and there must be something to "
+                "learn from, got False"
+            )
+        if self.patience and not self.use_log:
+            raise CommandError(
+                "config field patience must be 0, because use_log is false and there are no queries to validate with, "
+                f"got {self.patience}"
+            )
         self._named_grains()
 
     @property
     def num_random_items(self) -> int:
         """Items drawn uniformly for each step."""
         return max(self.uniform_negatives, self.synthetic_queries)
-
-    def _require(self, name: str, holds: bool, wanted: str) -> None:
-        if not holds:
-            raise CommandError(
-                f"config field {name} must be {wanted}, got {getattr(self, name)!r}"
-            )
 
     def _named_grains(self) -> tuple[bool, list[str]]:
         """Whether the names in `grains` are of those to leave out, and the names."""

@@ -16,6 +16,16 @@ from tfrs_mmse.config import TrainConfig
 from tfrs_mmse.shards import Damaged, Shard, examine, unreadable
 from tfrs_mmse.streams import stream_files
 
+# What TensorFlow raises for files that are damaged, gone or not to be read, or that hold other records.
+_OF_FILES = (
+    tf.errors.DataLossError,
+    tf.errors.FailedPreconditionError,
+    tf.errors.InvalidArgumentError,
+    tf.errors.NotFoundError,
+    tf.errors.OutOfRangeError,
+    tf.errors.PermissionDeniedError,
+    tf.errors.UnknownError,
+)
 _ANEW = "write the examples anew with `python -m beam.preprocess`"
 
 
@@ -100,7 +110,7 @@ class Examples:
         """
         try:
             yield
-        except tf.errors.OpError:
+        except _OF_FILES:
             damaged = [
                 shard
                 for stream in self.streams

@@ -1,5 +1,6 @@
 """What this machine, this container and this process still have to give."""
 
+import os
 import re
 import resource
 import shutil
@@ -9,6 +10,9 @@ _PROC = Path("/proc")
 _CGROUPS = Path("/sys/fs/cgroup")
 # Names of: the limit, the usage, and the field of memory.stat that the kernel gives back when asked to.
 _V2 = ("memory.max", "memory.current", "inactive_file")
+# Addresses that TensorFlow's threads come to reserve, for each core, and never fill: without them it cannot start one,
+# and aborts.
+_RESERVED = 400_000_000
 _V1 = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
 
 
@@ -27,7 +31,8 @@ def available_memory(proc: Path = _PROC, cgroups: Path = _CGROUPS) -> int:
     free = [machine["MemAvailable"] + machine["SwapFree"], *_group_rooms(proc, cgroups)]
     addresses, _ = resource.getrlimit(resource.RLIMIT_AS)
     if addresses != resource.RLIM_INFINITY:
-        free.append(addresses - process["VmSize"])
+        reserved = _RESERVED * len(os.sched_getaffinity(0))
+        free.append(addresses - process["VmSize"] - reserved)
     return process["VmRSS"] + max(0, min(free))
 
 

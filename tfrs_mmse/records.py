@@ -4,7 +4,7 @@ A batch keeps the items of all its requests one after the other ("flat"), with t
 belongs to, so that no padding is stored, gathered or multiplied.
 """
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -140,6 +140,7 @@ def request_batches(
     skip: int = 0,
     left_out: Collection[str] = (),
     turn: Turn = ALONE,
+    choose: Callable[[tf.data.Dataset], tf.data.Dataset] = lambda records: records,
 ) -> tf.data.Dataset:
     """Passes over a split's requests, each in an order of its own that depends on the seed and the epoch's number.
 
@@ -156,6 +157,7 @@ def request_batches(
         left_out: Names of shards that are not read.
         turn: Which of each epoch's batches to take. Every worker gets equally many: where the epoch has no more for it,
             its last one is empty.
+        choose: From all serialized records of a pass to those that take part in it.
 
     Returns:
         A dataset of `Requests`.
@@ -163,7 +165,7 @@ def request_batches(
     files = stream_files(data, split, left_out=left_out)
     batches = tf.data.Dataset.range(epochs.start, epochs.stop).flat_map(
         lambda epoch: _taken(
-            _shuffled(files, seed, epoch, buffer_size=16 * batch_size).batch(
+            choose(_shuffled(files, seed, epoch, buffer_size=16 * batch_size)).batch(
                 batch_size
             ),
             turn,

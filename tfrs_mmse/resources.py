@@ -14,33 +14,36 @@ from tfrs_mmse.config import TrainConfig
 
 _FLOAT = 4  # bytes
 # Fitted to the peaks of real runs; docs/architecture.md says how well.
-_PROCESS = 950_000_000  # bytes of the interpreter, TensorFlow and a traced step
+_PROCESS = 870_000_000  # bytes of the interpreter, TensorFlow and a traced step
 _WEIGHT_COPIES = (
     3  # the weights, Adagrad's sums, and what is copied while they are made and saved
 )
 _SCORE_COPIES = (
     5  # of [queries, candidates]: the scores, what the losses make of them, gradients
 )
-_VECTOR_COPIES = 8  # of [queries + candidates, dimensions]
+_VECTOR_COPIES = 6  # of [queries + candidates, dimensions]
 _FIELD_COPIES = (
     3  # of [candidates * text fields, dimensions of a grain], for each text grain
 )
 _ROW_COPIES = 3  # of the rows of the tables that a batch looks up
+_IDS_PER_ROW = 20  # of the ids of a batch, how many are the same
+_PER_ENTRY = 200  # bytes of a vocabulary's entry, in Python and in a lookup table
 _BYTES_PER_ID = 1.5  # in a record
-_WAITING = 10  # batches that are parsed and not yet used
+_WAITING = 7  # batches that are parsed and not yet used
 _PER_STRING = 150  # bytes that TensorFlow needs for a record beside its own
 _SHUFFLED = 16  # batches whose records wait to be shuffled
 # An estimate that is this much too high still lets a training start.
 _TOLERANCE = 1.35
 _CHECKPOINTS = 3  # two are kept while another is written
-_LOGS = 20_000_000  # bytes of metrics and TensorBoard's files, generously
+_LOGS = 1_000_000  # bytes of metrics and TensorBoard's files
+_PER_LINE = 10  # bytes of a vocabulary's entry in its file
 
 
 class Memory(NamedTuple):
     """What a training holds at its peak, in bytes.
 
     Attributes:
-        tables: The weights, nearly all of them embedding tables, and their optimiser's sums.
+        tables: The weights, nearly all of them embedding tables, their optimiser's sums, and the vocabularies.
         step: What a step computes.
         records: Records and batches that wait for their step.
         process: What every training needs.
@@ -93,7 +96,8 @@ def memory(
         slots / num_requests, 1
     )
     ids = candidates * item_bytes / _BYTES_PER_ID
-    rows = min(ids, sum(g.size for g in text))
+    entries = sum(g.size for g in grains)
+    rows = min(ids / _IDS_PER_ROW, entries)
     numbers = (
         _SCORE_COPIES * queries * candidates
         + _VECTOR_COPIES * (queries + candidates) * dimensions
@@ -105,7 +109,8 @@ def memory(
         + _ROW_COPIES * rows * config.embedding_dim
     )
     return Memory(
-        tables=_WEIGHT_COPIES * _FLOAT * num_weights(config, manifest.features),
+        tables=_WEIGHT_COPIES * _FLOAT * num_weights(config, manifest.features)
+        + _PER_ENTRY * entries,
         step=int(_FLOAT * numbers),
         records=int(_waiting(config, manifest, record_bytes)),
     )
@@ -113,7 +118,8 @@ def memory(
 
 def disk(config: TrainConfig, spec: schema.FeatureSpec) -> int:
     """Bytes that the model directory comes to, at the moment when a checkpoint is written."""
-    return _CHECKPOINTS * 2 * _FLOAT * num_weights(config, spec) + _LOGS
+    vocabularies = _PER_LINE * sum(grain.size for grain in spec.grains)
+    return _CHECKPOINTS * 2 * _FLOAT * num_weights(config, spec) + vocabularies + _LOGS
 
 
 def check(
@@ -121,6 +127,8 @@ def check(
     manifest: schema.Manifest,
     record_bytes: Mapping[str, float],
     model_dir: Path,
+    *,
+    tables_elsewhere: bool = False,
 ) -> None:
     """Says what a training will need, and refuses one that certainly finds too little.
 
@@ -129,11 +137,14 @@ def check(
         manifest: The manifest of its examples.
         record_bytes: Mean size of an unpacked record, by stream.
         model_dir: The run's directory.
+        tables_elsewhere: Whether other processes hold the tables.
 
     Raises:
         CommandError: there is too little memory or disk.
     """
     need, room = memory(config, manifest, record_bytes), machine.available_memory()
+    if tables_elsewhere:
+        need = need._replace(tables=0)
     disk_need = disk(config, manifest.features)
     disk_room = machine.available_disk(model_dir) + _size(model_dir)
     say(
@@ -220,4 +231,4 @@ def _size(folder: Path) -> int:
 
 
 def _gb(size: float) -> str:
-    return f"{size / 1e9:.1f} GB"
+    return f"{size / 1e9:.1f} GB" if size >= 1e8 else f"{size / 1e6:.0f} MB"

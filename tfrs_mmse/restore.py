@@ -2,20 +2,20 @@
 
 import hashlib
 import json
-import shutil
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
-from tfrs_mmse import schema
+from tfrs_mmse import run_directory, schema
 from tfrs_mmse.checkpoints import Checkpoints
 from tfrs_mmse.cli import CommandError
 from tfrs_mmse.config import TrainConfig
 from tfrs_mmse.features import Featurizer, read_vocabularies
 from tfrs_mmse.model import TwoTowerModel
+
+_OF_STOPPING = ("patience", "validation_share")
 
 
 class Towers(NamedTuple):
@@ -53,7 +53,7 @@ class Trained(NamedTuple):
 
 
 def load_trained(data: Path, model_dir: Path) -> Trained:
-    """Restores the newest checkpoint of a model directory.
+    """Restores a model directory's best checkpoint; the newest, if its training knew of no best one.
 
     Args:
         data: Directory of examples with the vocabularies that the model was trained with.
@@ -64,18 +64,18 @@ def load_trained(data: Path, model_dir: Path) -> Trained:
             checkpoint, or model and data do not fit together.
     """
     manifest = schema.Manifest.read(data)
-    saved = read_run(model_dir)
-    check_fits(saved, manifest, model_dir, data)
+    saved = run_directory.read(model_dir)
+    run_directory.check_fits(saved, manifest, model_dir, data)
     config = TrainConfig.from_dict(saved["config"])
     featurizer = Featurizer(
         manifest.features, read_vocabularies(data, manifest.features.grains)
     )
-    model = _newest(model_dir, config, featurizer, num_items=manifest.num_items)
+    model = _restored(model_dir, config, featurizer, num_items=manifest.num_items)
     return Trained(config, manifest, featurizer, model)
 
 
 def load_towers(model_dir: Path) -> Towers:
-    """Restores the newest checkpoint of a model directory without its examples.
+    """Restores what `load_trained` does without the model's examples.
 
     Args:
         model_dir: Directory that `python -m tfrs_mmse.train` wrote.
@@ -84,9 +84,9 @@ def load_towers(model_dir: Path) -> Towers:
         CommandError: the directory holds no model or one of another format version, its training never saved a
             checkpoint, or the vocabularies beside the model are not there or not its own.
     """
-    saved = read_run(model_dir)
+    saved = run_directory.read(model_dir)
     spec = schema.FeatureSpec.from_dict(saved["features"])
-    if not keeps_vocabularies(saved):
+    if not run_directory.keeps_vocabularies(saved):
         raise CommandError(
             f"the model in {model_dir} was trained by a version that kept no vocabularies beside the model: "
             "run its `python -m tfrs_mmse.train` command again, which adds them"
@@ -106,13 +106,17 @@ def load_towers(model_dir: Path) -> Towers:
     config = TrainConfig.from_dict(saved["config"])
     featurizer = Featurizer(spec, vocabularies)
     # How many items there were matters to training only.
-    model = _newest(model_dir, config, featurizer, num_items=1)
+    model = _restored(model_dir, config, featurizer, num_items=1)
     return Towers(config, digest, saved["preprocessing"], featurizer, model)
 
 
 def fingerprint(config: TrainConfig, model: TwoTowerModel) -> str:
-    """SHA-256 over the config and the weights of both towers: embeddings of models that differ in it do not fit."""
-    digest = hashlib.sha256(json.dumps(config.to_dict(), sort_keys=True).encode())
+    """SHA-256 over the config and the weights of both towers: embeddings of models that differ in it do not fit.
+
+    How a training was stopped is not part of it, so that models from before one could be have the same as ever.
+    """
+    fields = {k: v for k, v in config.to_dict().items() if k not in _OF_STOPPING}
+    digest = hashlib.sha256(json.dumps(fields, sort_keys=True).encode())
     for tower in (model.query_tower, model.item_tower):
         for variable in tower.variables:
             values = np.ascontiguousarray(variable.numpy())
@@ -121,96 +125,16 @@ def fingerprint(config: TrainConfig, model: TwoTowerModel) -> str:
     return digest.hexdigest()
 
 
-def _newest(
+def _restored(
     model_dir: Path, config: TrainConfig, featurizer: Featurizer, *, num_items: int
 ) -> TwoTowerModel:
     model = TwoTowerModel(featurizer.spec, config, num_items=num_items)
     build(model, featurizer)
-    if Checkpoints(model_dir, model=model).restore() is None:
+    if Checkpoints(model_dir, model=model).restore_best() is None:
         raise CommandError(
             f"{model_dir} holds no checkpoint yet: let `python -m tfrs_mmse.train` finish an epoch"
         )
     return model
-
-
-def read_run(model_dir: Path) -> dict[str, Any]:
-    """What a model directory says of itself, as `run_description` made it.
-
-    Raises:
-        CommandError: there is none, or it is of another format version.
-    """
-    return schema.read_versioned_json(
-        model_dir / schema.CONFIG,
-        wanted="a model directory written by `python -m tfrs_mmse.train`",
-    )
-
-
-def write_run(
-    model_dir: Path,
-    config: TrainConfig,
-    manifest: schema.Manifest,
-    data: Path,
-    *,
-    examples: Mapping[str, Any],
-    num_workers: int = 1,
-) -> None:
-    """Makes a model directory: what it says of itself, and the vocabularies, so that the model can be used alone."""
-    folder = model_dir / schema.VOCABULARY_DIR
-    folder.mkdir(parents=True, exist_ok=True)
-    for grain in manifest.features.grains:
-        name = f"{grain.name}.txt"
-        shutil.copyfile(data / schema.VOCABULARY_DIR / name, folder / name)
-    # Last and at once: a directory with a config is one that a training can go on in.
-    part = model_dir / f"{schema.CONFIG}.part"
-    part.write_text(
-        json.dumps(
-            {
-                **run_description(config, manifest),
-                "examples": dict(examples),
-                "num_workers": num_workers,
-            },
-            indent=2,
-        )
-        + "\n",
-        encoding="utf-8",
-    )
-    part.replace(model_dir / schema.CONFIG)
-
-
-def keeps_vocabularies(saved: dict[str, Any]) -> bool:
-    """Whether a model directory that says this of itself holds its vocabularies, as older ones did not."""
-    return "preprocessing" in saved
-
-
-def run_description(config: TrainConfig, manifest: schema.Manifest) -> dict[str, Any]:
-    """What a model directory says of itself in `config.json`."""
-    return {
-        "format_version": schema.FORMAT_VERSION,
-        "config": config.to_dict(),
-        "features": manifest.features.to_dict(),
-        "vocabulary_hash": manifest.vocabulary_hash,
-        "preprocessing": manifest.config,
-    }
-
-
-def check_fits(
-    saved: dict[str, Any], manifest: schema.Manifest, model_dir: Path, data: Path
-) -> None:
-    """Refuses a model and examples whose ids mean different things.
-
-    Raises:
-        CommandError: the vocabularies or the feature specs differ.
-    """
-    if saved["vocabulary_hash"] != manifest.vocabulary_hash:
-        raise CommandError(
-            f"the model in {model_dir} was trained with vocabularies {saved['vocabulary_hash'][:12]}, but {data} holds "
-            f"{manifest.vocabulary_hash[:12]}: give the examples that it was trained on, or train a new model"
-        )
-    if schema.FeatureSpec.from_dict(saved["features"]) != manifest.features:
-        raise CommandError(
-            f"the model in {model_dir} was trained on other features than {data} holds: give the examples that it was "
-            "trained on, or train a new model"
-        )
 
 
 def build(model: TwoTowerModel, featurizer: Featurizer) -> None:

@@ -37,6 +37,7 @@ SPLITS = (TRAIN, TEST)
 CONFIG = "config.json"
 CHECKPOINTS = "checkpoints"
 METRICS = "metrics.jsonl"
+TENSORBOARD = "tensorboard"
 EVALUATION = "evaluation"
 
 # Features of a `tf.train.Example`. A request record holds the query once and its items as parallel lists; an item
@@ -173,14 +174,20 @@ class Manifest:
         """Reads the manifest of an examples' directory.
 
         Raises:
-            CommandError: there is none, it is not JSON, or it is of another format version.
+            CommandError: there is none, it is not JSON, of another format version, or something is missing in it.
         """
         values = read_versioned_json(
             directory / MANIFEST,
             wanted="examples written by `python -m beam.preprocess`",
         )
         del values["format_version"]
-        return cls(**{**values, "features": FeatureSpec.from_dict(values["features"])})
+        try:
+            features = FeatureSpec.from_dict(values["features"])
+            return cls(**{**values, "features": features})
+        except (KeyError, TypeError, ValueError) as e:
+            raise CommandError(
+                f"{directory / MANIFEST} is not what `python -m beam.preprocess` writes ({e}): write the examples anew"
+            ) from None
 
 
 def read_versioned_json(path: Path, *, wanted: str) -> dict[str, Any]:
@@ -198,7 +205,7 @@ def read_versioned_json(path: Path, *, wanted: str) -> dict[str, Any]:
         ) from None
     except ValueError as e:
         raise CommandError(f"{path} is not valid JSON ({e}); write it anew") from None
-    found = values.get("format_version")
+    found = values.get("format_version") if isinstance(values, dict) else None
     if found != FORMAT_VERSION:
         raise CommandError(
             f"{path} is of format version {found}, this program reads version {FORMAT_VERSION}: "

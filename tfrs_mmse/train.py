@@ -4,16 +4,21 @@
 
 Writes to the model directory: config.json and vocab/ (before the work starts), checkpoints/, metrics.jsonl (a line an
 epoch) and tensorboard/. A run that was stopped or killed goes on by the same command, and ends as if nothing had
-happened. Ctrl-C and SIGTERM stop it after the step that it is at, with a checkpoint; a second one at once. A --config
-file holds JSON fields of `TrainConfig` that replace the preset's; --set replaces single fields after that.
+happened. Ctrl-C and SIGTERM stop it after the step that it is at, with a checkpoint; a second one at once. With
+--set patience=2 some queries are held out; when their recall has not risen for two epochs the training stops, and the
+model is that of the best epoch. A --config file holds JSON fields of `TrainConfig` that replace the preset's; --set
+replaces single fields after that. The fields stand in docs/config.md, or behind --help-config. Several machines train
+together when TF_CONFIG names them (docs/clusters.md).
 """
 
+import argparse
 import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from tfrs_mmse import cli
+from tfrs_mmse import cli, config_docs
 from tfrs_mmse.config import TrainConfig
 from tfrs_mmse.presets import OTHER_PARTS, PARTS, PRESETS, WITH, WITHOUT
 from tfrs_mmse.stopping import Stop
@@ -50,6 +55,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         help="one config field; repeatable",
     )
     parser.add_argument(
+        "--help-config",
+        action=_HelpConfig,
+        nargs=0,
+        help="show every config field with its type, range, default and meaning, and exit",
+    )
+    parser.add_argument(
         "--checkpoint-seconds",
         type=cli.positive_int,
         default=600,
@@ -63,6 +74,14 @@ def main(argv: Sequence[str] | None = None) -> None:
         help="leave out damaged shards, each as a whole, and say how many, instead of refusing the data; a run "
         "goes on only with the shards that it began with",
     )
+    parser.add_argument(
+        "--summary-steps",
+        type=cli.positive_int,
+        default=100,
+        metavar="N",
+        help="how often TensorBoard shows a step beside the last of each epoch; how often changes no result; "
+        "default: %(default)s",
+    )
     args = parser.parse_args(argv)
     config = resolve(args.preset, args.config, args.set)
 
@@ -75,11 +94,20 @@ def main(argv: Sequence[str] | None = None) -> None:
             args.data,
             args.model_dir,
             checkpoint_seconds=args.checkpoint_seconds,
+            summary_steps=args.summary_steps,
             skip_corrupt=args.skip_corrupt,
             stop=stop,
         )
     if summary is not None:
         cli.print_result(summary)
+
+
+class _HelpConfig(argparse.Action):
+    """As --help: needs no other argument, and ends the program."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *args: Any) -> None:
+        print(config_docs.document(), end="")
+        parser.exit()
 
 
 def resolve(

@@ -3,26 +3,25 @@
 import contextlib
 import math
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
 
-from tfrs_mmse import examples, levels, parameter_servers, resources, restore, schema
-from tfrs_mmse.batches import Batch, training_batches
+from tfrs_mmse import parameter_servers, plan, resources, restore, run_directory, steps
+from tfrs_mmse.batches import training_batches
 from tfrs_mmse.checkpoints import Checkpoints, kept
-from tfrs_mmse.cli import CommandError
 from tfrs_mmse.cluster import Cluster, joined
 from tfrs_mmse.config import TrainConfig
+from tfrs_mmse.early_stopping import EarlyStopping
 from tfrs_mmse.features import Featurizer, read_vocabularies
+from tfrs_mmse.journal import Journal
 from tfrs_mmse.model import TwoTowerModel
-from tfrs_mmse.progress import MetricsLog, ProgressBar
+from tfrs_mmse.plan import Plan
 from tfrs_mmse.stopping import Stop
+from tfrs_mmse.summary import Outcome
 from tfrs_mmse.tf_config import read_task
 from tfrs_mmse.watch import LossWatch
-
-RETRIEVAL_LOSS, RANKING_LOSS = LOSSES = ("retrieval_loss", "ranking_loss")
 
 
 def train(
@@ -31,6 +30,7 @@ def train(
     model_dir: Path,
     *,
     checkpoint_seconds: float = math.inf,
+    summary_steps: int = 100,
     skip_corrupt: bool = False,
     stop: Stop | None = None,
 ) -> dict[str, Any] | None:
@@ -41,252 +41,190 @@ def train(
         data: Directory of examples.
         model_dir: Receives config, vocabularies, checkpoints, metrics and TensorBoard logs.
         checkpoint_seconds: How often a checkpoint is saved beside those at the ends of the epochs.
+        summary_steps: How often TensorBoard shows a step beside those at the ends of the epochs.
         skip_corrupt: Whether damaged shards are left out; a run keeps to the shards that it began with.
         stop: Asks for an end after a step, with a checkpoint.
 
     Returns:
-        A summary: the last epoch's losses, steps and seconds. None on a worker that is not the chief.
+        The result, as `summary.Outcome.result` makes it. None on a worker that is not the chief.
 
     Raises:
         CommandError: the data has no training requests or no positives, or not what the config asks for; a shard is
-            damaged; memory or disk will not suffice; the directory holds another run; a checkpoint cannot be saved; or
-            the loss is no longer finite, or diverges.
+            damaged; memory or disk will not suffice; the directory holds another run; a checkpoint cannot be saved;
+            `TF_CONFIG` cannot be used, or the workers differ; or the loss is no longer finite, or diverges.
         Stopped: `stop` was asked for it.
     """
-    stop = stop or Stop()
     task = read_task()
     if task is not None and parameter_servers.is_server(task):
         parameter_servers.serve(task)
-    with joined(task, model_dir, stop) as cluster:
-        return _train(
-            config, data, model_dir, checkpoint_seconds, skip_corrupt, stop, cluster
+    with joined(task, model_dir) as cluster:
+        planned = plan.make(config, data, model_dir, cluster, skip_corrupt=skip_corrupt)
+        run_directory.claim(
+            model_dir,
+            config,
+            planned.examples,
+            data,
+            num_workers=cluster.turn.num_workers,
+            may_write=cluster.is_chief,
         )
-
-
-def _train(
-    config: TrainConfig,
-    data: Path,
-    model_dir: Path,
-    checkpoint_seconds: float,
-    skip_corrupt: bool,
-    stop: Stop,
-    cluster: Cluster,
-) -> dict[str, Any] | None:
-    manifest = schema.Manifest.read(data)
-    # Refused before anything is written.
-    config.chosen_grains(manifest.features)
-    _steps_per_epoch(config, manifest, data, cluster)
-    ordered_weight = 1.0
-    if config.use_log:
-        counts = manifest.splits[schema.TRAIN]
-        levels.check_wishes(config, counts)
-        ordered_weight = levels.ordered_weight(config, counts)
-        for note in levels.absent_level_notes(config, counts):
-            cluster.say(note)
-        if ordered_weight != 1:
-            cluster.say(
-                f"an ordered item weighs as much as {ordered_weight:.1f} clicked ones"
-            )
-    used = examples.check(data, manifest, config, skip_corrupt=skip_corrupt)
-    manifest = used.manifest
-    steps_per_epoch = _steps_per_epoch(config, manifest, data, cluster)
-    if not cluster.has_parameter_servers:  # of which none has all of it
-        resources.check(config, manifest, used.record_bytes, model_dir)
-    cluster.check_agreement("config", config.to_dict())
-    cluster.check_agreement("examples", [manifest.to_json(), used.description])
-    _claim(model_dir, config, used, data, cluster)
-
-    tf.keras.utils.set_random_seed(config.seed)
-    num_steps = steps_per_epoch * config.epochs
-    model = TwoTowerModel(
-        manifest.features,
-        config,
-        num_items=manifest.num_items,
-        num_steps=num_steps,
-        ordered_weight=ordered_weight,
-    )
-    featurizer = Featurizer(
-        manifest.features, read_vocabularies(data, manifest.features.grains)
-    )
-    restore.build(model, featurizer)
-    # The legacy optimizer has a fused sparse update; the newer one is several times slower on large tables.
-    optimizer = tf.keras.optimizers.legacy.Adagrad(config.learning_rate)
-    model.compile(optimizer=optimizer)
-    watch = LossWatch(
-        config,
-        steps_per_epoch=steps_per_epoch,
-        chance=model.retrieval.chance(),
-        kept=lambda: kept(model_dir),
-    )
-    checkpoints = Checkpoints(
-        model_dir, model=model, optimizer=optimizer, reference=watch.reference
-    )
-    if checkpoints.restore():
-        cluster.say(
-            f"continuing after step {int(optimizer.iterations.numpy())} of {num_steps}"
-        )
-
-    started = time.monotonic()
-    done = int(optimizer.iterations.numpy())
-    cluster.check_agreement("checkpoints to continue from in --model-dir", done)
-    log = MetricsLog(cluster.folder(model_dir), keep=done // steps_per_epoch)
-    batches = training_batches(
-        config,
-        data,
-        featurizer,
-        num_items=manifest.num_items,
-        steps_per_epoch=steps_per_epoch,
-        first_step=done,
-        left_out=used.left_out,
-        turn=cluster.turn,
-    )
-    bar = ProgressBar(
-        done=done,
-        num_steps=num_steps,
-        steps_per_epoch=steps_per_epoch,
-        is_quiet=not cluster.is_chief,
-    )
-    with (
-        contextlib.closing(bar),
-        used.naming_damage(),
-        resources.naming_shortage(config),
-        stop.patient(),
-        cluster.naming_loss(),
-    ):
-        saved = time.monotonic()
-        for step, values in _steps(
-            cluster, model, batches, range(done, num_steps), steps_per_epoch
-        ):
-            losses = {name: values[name] for name in LOSSES}
-            watch.after_step(
-                step, loss=values["loss"], mean_retrieval_loss=values[RETRIEVAL_LOSS]
-            )
-            bar.after_step(step, losses)
-            is_end = step % steps_per_epoch == 0
-            is_due = time.monotonic() - saved > checkpoint_seconds
-            if is_end or is_due or stop.is_asked_for:
-                watch.before_saving(step, model.trainable_variables)
-                if is_end:
-                    # Before the checkpoint: an entry without one is dropped when the run goes on, one that is missing
-                    # stays so.
-                    log.append(step // steps_per_epoch, losses | _fusion(model))
-                    model.reset_metrics()
-                if cluster.is_chief:
-                    checkpoints.save(step)
-                saved = time.monotonic()
-                stop.obey(f"after step {step} of {num_steps}, which is saved")
-    cluster.wait()  # until the last checkpoint is saved
+        training = _Training(config, data, model_dir, planned, cluster, summary_steps)
+        outcome = training.run(checkpoint_seconds, stop or Stop())
     if not cluster.is_chief:
         return None
-    return {
-        "model_dir": str(model_dir),
-        "preset": config.preset,
-        "epochs": config.epochs,
-        "steps": num_steps,
-        "seconds": round(time.monotonic() - started, 1),
-        "left_out": {"shards": len(used.left_out), "records": used.num_left_out},
-        "metrics": log.last,
-    }
+    for line in outcome.lines():
+        cluster.say(line)
+    return outcome.result()
 
 
-def _steps(
-    cluster: Cluster,
-    model: TwoTowerModel,
-    batches: tf.data.Dataset,
-    steps: range,
-    steps_per_epoch: int,
-) -> Iterator[tuple[int, dict[str, float]]]:
-    """Takes the steps with these numbers, from 0; yields how many are done, and what Keras and TFRS say of each."""
+class _Training:
+    """A training at the step that it has come to."""
 
-    @tf.function
-    def take(iterator: Iterator[Batch]) -> dict[str, tf.Tensor]:
-        values = cluster.strategy.run(model.train_step, args=(next(iterator),))
-        # The share of each worker; the means are those of all of them already.
-        return values | {"loss": cluster.strategy.reduce("SUM", values["loss"], None)}
-
-    if not steps:
-        return
-    if cluster.has_parameter_servers:
-        yield from parameter_servers.steps(
-            cluster.strategy,
-            model.train_step,
-            batches,
-            steps,
-            steps_per_epoch=steps_per_epoch,
+    def __init__(
+        self,
+        config: TrainConfig,
+        data: Path,
+        model_dir: Path,
+        planned: Plan,
+        cluster: Cluster,
+        summary_steps: int,
+    ) -> None:
+        """Builds what is trained, and brings back what a former run of it has come to."""
+        self._config, self._data, self._model_dir = config, data, model_dir
+        self._plan, self._cluster = planned, cluster
+        manifest = planned.manifest
+        tf.keras.utils.set_random_seed(config.seed)
+        self._model = model = TwoTowerModel(
+            manifest.features,
+            config,
+            num_items=manifest.num_items,
+            num_steps=planned.num_steps,
+            ordered_weight=planned.ordered_weight,
         )
-        return
-    iterator = iter(batches)
-    for step in steps:
-        yield step + 1, {name: float(v) for name, v in take(iterator).items()}
-
-
-def _fusion(model: TwoTowerModel) -> dict[str, float]:
-    weights = model.query_tower.fusion_weights_by_grain()
-    return {f"fusion/{name}": weight for name, weight in weights.items()}
-
-
-def _steps_per_epoch(
-    config: TrainConfig, manifest: schema.Manifest, data: Path, cluster: Cluster
-) -> int:
-    """Steps that see every request of the log once, or every item if the log is not learned from.
-
-    Raises:
-        CommandError: there is nothing to learn from.
-    """
-    num_workers = cluster.turn.num_workers
-    if not config.use_log:
-        return math.ceil(manifest.num_items / (config.synthetic_queries * num_workers))
-    counts = manifest.splits.get(schema.TRAIN, {})
-    positives = counts.get(schema.Level.CLICKED.name.lower(), 0) + counts.get(
-        schema.Level.ORDERED.name.lower(), 0
-    )
-    if not counts.get("requests", 0):
-        raise CommandError(
-            f"{data} holds no training requests: run `python -m beam.preprocess` with --events, or learn from the "
-            "catalogue alone with --preset cold_start"
+        vocabularies = read_vocabularies(data, manifest.features.grains)
+        self._featurizer = Featurizer(manifest.features, vocabularies)
+        restore.build(model, self._featurizer)
+        # The legacy optimizer has a fused sparse update; the newer one is several times slower on large tables.
+        optimizer = tf.keras.optimizers.legacy.Adagrad(config.learning_rate)
+        model.compile(optimizer=optimizer)
+        self._watch = LossWatch(
+            config,
+            steps_per_epoch=planned.steps_per_epoch,
+            chance=model.retrieval.chance(),
+            kept=lambda: kept(model_dir),
         )
-    if not positives:
-        raise CommandError(
-            f"{data} holds no clicked or ordered item in its training requests to learn from"
+        self._checkpoints = Checkpoints(
+            model_dir, model=model, optimizer=optimizer, reference=self._watch.reference
         )
-    return math.ceil(counts["requests"] / (config.batch_size * num_workers))
-
-
-def _claim(
-    model_dir: Path,
-    config: TrainConfig,
-    used: examples.Examples,
-    data: Path,
-    cluster: Cluster,
-) -> None:
-    """Writes the run's description, or makes sure that the one that is there is the same."""
-    path, manifest = model_dir / schema.CONFIG, used.manifest
-
-    def write() -> None:
-        if cluster.is_chief:
-            restore.write_run(
-                model_dir,
-                config,
-                manifest,
-                data,
-                examples=used.description,
-                num_workers=cluster.turn.num_workers,
-            )
-
-    if not path.exists():
-        write()
-        return
-    saved = restore.read_run(model_dir)
-    restore.check_fits(saved, manifest, model_dir, data)
-    former, now = saved["config"], config.to_dict()
-    if changed := [
-        f"{k} {former.get(k)!r} -> {v!r}" for k, v in now.items() if former.get(k) != v
-    ]:
-        raise CommandError(
-            f"{model_dir} holds a run with another config ({', '.join(changed)}): give another --model-dir, "
-            "or the same config to continue it"
+        is_restored = self._checkpoints.restore() is not None
+        self._done = int(optimizer.iterations.numpy())
+        if is_restored:
+            cluster.say(f"continuing after step {self._done} of {planned.num_steps}")
+        cluster.check_agreement("checkpoints to go on from in --model-dir", self._done)
+        self._journal = Journal(
+            config,
+            model,
+            data,
+            cluster.folder(model_dir),
+            planned,
+            done=self._done,
+            summary_steps=summary_steps,
+            is_quiet=not cluster.is_chief,
         )
-    cluster.check_size(saved.get("num_workers", 1), model_dir)
-    used.check_same(saved.get("examples"), model_dir, data)
-    if not restore.keeps_vocabularies(saved):
-        write()
+        self._stopping = EarlyStopping(
+            config,
+            self._journal.metrics.entries,
+            epochs_done=self._done // planned.steps_per_epoch,
+            model_dir=model_dir,
+        )
+
+    def run(self, checkpoint_seconds: float, stop: Stop) -> Outcome:
+        """Takes the steps that are left.
+
+        Args:
+            checkpoint_seconds: How often a checkpoint is saved beside those at the ends of the epochs.
+            stop: Asks for an end after a step, with a checkpoint.
+        """
+        planned, cluster = self._plan, self._cluster
+        # Again, because a kill may have come between a checkpoint and its mark.
+        self._mark_best()
+        is_over = cluster.of_chief(self._stopping.is_over)
+        left = range(self._done, self._done if is_over else planned.num_steps)
+        batches = training_batches(
+            self._config,
+            self._data,
+            self._featurizer,
+            num_items=planned.manifest.num_items,
+            steps_per_epoch=planned.steps_per_epoch,
+            first_step=self._done,
+            left_out=planned.examples.left_out,
+            turn=cluster.turn,
+        )
+        started = saved = time.monotonic()
+        done = self._done
+        with (
+            contextlib.closing(self._journal),
+            planned.examples.naming_damage(),
+            contextlib.nullcontext()
+            if cluster.has_parameter_servers
+            else resources.naming_shortage(self._config),
+            stop.patient(),
+        ):
+            for step in steps.take(
+                left,
+                batches,
+                self._model,
+                self._journal.monitor,
+                cluster,
+                steps_per_epoch=planned.steps_per_epoch,
+            ):
+                done = step.done
+                is_end = done % planned.steps_per_epoch == 0
+                is_due = time.monotonic() - saved > checkpoint_seconds
+                self._after(step, is_saved=is_end or is_due or stop.is_asked_for)
+                if is_end or is_due or stop.is_asked_for:
+                    saved = time.monotonic()
+                    stop.obey(f"after step {done} of {planned.num_steps}, saved")
+                if is_end and cluster.of_chief(self._stopping.is_over):
+                    break
+        cluster.wait()  # until the last checkpoint is saved
+        return Outcome(
+            self._config,
+            self._data,
+            self._model_dir,
+            entries=self._journal.metrics.entries,
+            best_epoch=self._stopping.best_epoch,
+            steps=done,
+            steps_here=done - self._done,
+            examples_here=(done - self._done)
+            * planned.num_requests
+            / planned.steps_per_epoch,
+            seconds=time.monotonic() - started,
+            stopped_early=done < planned.num_steps,
+            left_out={
+                "shards": len(planned.examples.left_out),
+                "records": planned.examples.num_left_out,
+            },
+        )
+
+    def _after(self, step: steps.Step, *, is_saved: bool) -> None:
+        """Judges, tells and saves a step."""
+        self._watch.after_step(
+            step.done,
+            loss=step.values["loss"],
+            mean_retrieval_loss=step.values["retrieval_loss"],
+        )
+        if is_saved:
+            self._watch.before_saving(step.done, self._model.trainable_variables)
+        # Before the checkpoint: an epoch's entry without one is dropped when the run goes on, one that is missing
+        # stays so.
+        self._journal.after_step(step.done, step.values, step.seen)
+        if step.done % self._plan.steps_per_epoch == 0:
+            self._model.reset_metrics()
+        if is_saved and self._cluster.is_chief:
+            self._checkpoints.save(step.done)
+            self._mark_best()
+
+    def _mark_best(self) -> None:
+        if self._cluster.is_chief:
+            best = self._stopping.best_epoch * self._plan.steps_per_epoch
+            self._checkpoints.mark_best(best)

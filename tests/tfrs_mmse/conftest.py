@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import tensorflow as tf
 
-from tfrs_mmse import restore, schema
+from tfrs_mmse import restore, run_directory, schema
 from tfrs_mmse.checkpoints import Checkpoints
 from tfrs_mmse.config import TrainConfig
 from tfrs_mmse.features import Featurizer
@@ -114,7 +114,7 @@ class ShopWriter:
         restore.build(model, self._featurizer)
         self.run.mkdir()
         (self.run / schema.CONFIG).write_text(
-            json.dumps(restore.run_description(config, manifest))
+            json.dumps(run_directory.description(config, manifest))
         )
         Checkpoints(self.run, model=model).save(0)
 
@@ -147,3 +147,9 @@ def write_requests() -> Callable[[Path, Requests], None]:
         write_records(path, [request_record(*request) for request in requests])
 
     return write
+
+
+@pytest.fixture(scope="session", name="write_records")
+def write_records_fixture() -> Callable[[Path, list[Record]], None]:
+    """Writes one shard of any records."""
+    return write_records

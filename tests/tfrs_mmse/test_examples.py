@@ -9,7 +9,15 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfrs_mmse import checkpoints, examples, records, restore, schema, streams, train
+from tfrs_mmse import (
+    checkpoints,
+    examples,
+    records,
+    run_directory,
+    schema,
+    streams,
+    train,
+)
 from tfrs_mmse.cli import CommandError
 from tfrs_mmse.config import TrainConfig
 
@@ -149,7 +157,7 @@ def test_a_run_goes_on_only_with_the_records_that_it_began_with(
     moved = data.rename(data.with_name("moved"))
     assert train.main(arguments(moved, run)) == 0
     # An older version kept nothing that says what a run began with.
-    saved = restore.read_run(run)
+    saved = run_directory.read(run)
     del saved["examples"]
     (run / schema.CONFIG).write_text(json.dumps(saved))
     truncate(shards(moved)[0])
@@ -185,6 +193,34 @@ def test_vocabularies_that_are_not_the_manifests_are_refused(
     (data / schema.VOCABULARY_DIR / "word.txt").write_bytes(content)
     said = fails(capsys, arguments(data, data.parent / "run"))
     assert "are not those that its manifest.json names" in said
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda manifest: manifest.pop("features"), "'features'"),
+        (lambda manifest: manifest.pop("num_items"), "num_items"),
+        (lambda manifest: manifest["features"].pop("grains"), "'grains'"),
+        (lambda manifest: manifest.update(more=1), "more"),
+    ],
+)
+def test_a_manifest_that_lacks_something_is_one_sentence(
+    data: Path, capsys: pytest.CaptureFixture[str], change: Any, message: str
+) -> None:
+    manifest = json.loads((data / schema.MANIFEST).read_text())
+    change(manifest)
+    (data / schema.MANIFEST).write_text(json.dumps(manifest))
+    said = fails(capsys, arguments(data, data.parent / "run"))
+    assert "is not what `python -m beam.preprocess` writes" in said
+    assert message in said
+
+
+def test_a_manifest_that_is_no_object_is_one_sentence(
+    data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (data / schema.MANIFEST).write_text("[]")
+    said = fails(capsys, arguments(data, data.parent / "run"))
+    assert "is of format version None" in said
 
 
 def without_items(record: bytes) -> bytes:

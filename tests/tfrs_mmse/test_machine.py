@@ -1,5 +1,6 @@
 """What a machine has to give, read from files as the kernel writes them."""
 
+import os
 import resource
 from pathlib import Path
 
@@ -83,12 +84,18 @@ def test_a_group_that_is_over_its_limit_leaves_what_the_process_has(
     assert available_memory(proc, cgroups) == 500 * KB
 
 
-def test_the_limit_of_addresses_counts_from_those_in_use(
+def test_the_limit_of_addresses_leaves_less_than_is_unused_and_less_on_more_cores(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(resource, "getrlimit", lambda _: (2600 * KB, 2600 * KB))
     places = machine(tmp_path, cgroup="0::/\n")
-    assert available_memory(*places) == (500 + 600) * KB
+    (places[0] / "meminfo").write_text("MemAvailable: 99000000 kB\nSwapFree: 0 kB\n")
+    limit = 40_000_000 * KB
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (limit, limit))
+    rooms = []
+    for cores in (1, 2):
+        monkeypatch.setattr(os, "sched_getaffinity", lambda _, n=cores: set(range(n)))
+        rooms.append(available_memory(*places))
+    assert limit - 1500 * KB > rooms[0] > rooms[1] > limit / 2
 
 
 def test_this_machine_has_some_memory_and_disk(tmp_path: Path) -> None:

@@ -7,7 +7,8 @@ import tensorflow as tf
 from numpy.testing import assert_allclose
 
 from tfrs_mmse.batches import Batch, make_batch
-from tfrs_mmse.config import CHOICES, TrainConfig
+from tfrs_mmse.config import TrainConfig
+from tfrs_mmse.fields import choices
 from tfrs_mmse.records import Items, Requests
 from tfrs_mmse.scores import compare
 from tfrs_mmse.tasks import (
@@ -170,8 +171,8 @@ def test_log_q_counts_the_slots_of_the_log_only():
 
 
 def test_every_loss_of_the_config_is_there() -> None:
-    assert tuple(RETRIEVAL_LOSSES) == CHOICES["retrieval_loss"]
-    assert tuple(RANKING_LOSSES) == CHOICES["ranking_loss"]
+    assert tuple(RETRIEVAL_LOSSES) == choices(TrainConfig, "retrieval_loss")
+    assert tuple(RANKING_LOSSES) == choices(TrainConfig, "ranking_loss")
 
 
 # Query 0 clicked item 1 above the unclicked item 2, query 1 ordered item 3; item 1000 is a random one.

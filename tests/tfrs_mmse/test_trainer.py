@@ -16,7 +16,7 @@ import pytest
 import tensorflow as tf
 
 from beam import preprocess
-from tfrs_mmse import checkpoints, model, restore, schema, tasks, train
+from tfrs_mmse import checkpoints, model, restore, run_directory, schema, tasks, train
 from tfrs_mmse.presets import PRESETS
 
 SMALL = [
@@ -83,7 +83,7 @@ def test_training_writes_a_run_and_lowers_the_loss(
         assert sum(
             value for name, value in log[3].items() if name.startswith("fusion/")
         ) == pytest.approx(1)
-    saved = restore.read_run(tmp_path / "run")
+    saved = run_directory.read(tmp_path / "run")
     assert saved["config"]["preset"] == preset
     assert list((tmp_path / "run" / "tensorboard").iterdir())
 
