@@ -16,6 +16,7 @@ from tfrs_mmse import parameter_servers, restarts, schema
 from tfrs_mmse.checkpoints import kept
 from tfrs_mmse.cli import CommandError, first_line, say
 from tfrs_mmse.records import Turn
+from tfrs_mmse.stopping import Stop
 from tfrs_mmse.tf_config import Task
 
 # What TensorFlow's collectives raise where a worker is gone, or another one has come in its place.
@@ -117,7 +118,7 @@ class Cluster:
 
 
 @contextlib.contextmanager
-def joined(task: Task | None, model_dir: Path) -> Iterator[Cluster]:
+def joined(task: Task | None, model_dir: Path, stop: Stop) -> Iterator[Cluster]:
     """Takes part in a cluster for as long as the context lasts; changes nothing for a process that is alone.
 
     The workers wait for each other before it begins. When one of them is lost, this process starts its own command anew
@@ -126,9 +127,11 @@ def joined(task: Task | None, model_dir: Path) -> Iterator[Cluster]:
     Args:
         task: This process's, of those that compute; the chief if there are parameter servers; None if it is alone.
         model_dir: The run's directory, whose checkpoints show that there is progress.
+        stop: If it was asked for, as it is of all workers when a whole cluster is stopped, nothing is started anew.
 
     Raises:
         CommandError: workers are lost again and again without a new checkpoint, or a parameter server is.
+        Stopped: a task is lost, and `stop` was asked for.
     """
     if task is None:
         yield Cluster(tf.distribute.get_strategy(), None)
@@ -149,6 +152,7 @@ def joined(task: Task | None, model_dir: Path) -> Iterator[Cluster]:
             f"a task of the cluster has not enough memory ({first_line(e)}): give it more, or start more ps tasks"
         ) from None
     except _LOST as e:
+        stop.obey(f"as another task has; {kept(model_dir)}")
         if task.has_parameter_servers:
             raise CommandError(
                 f"a task of the cluster is lost ({type(e).__name__}): start all of them again; {kept(model_dir)}"

@@ -54,10 +54,11 @@ def train(
             `TF_CONFIG` cannot be used, or the workers differ; or the loss is no longer finite, or diverges.
         Stopped: `stop` was asked for it.
     """
+    stop = stop or Stop()
     task = read_task()
     if task is not None and parameter_servers.is_server(task):
         parameter_servers.serve(task)
-    with joined(task, model_dir) as cluster:
+    with joined(task, model_dir, stop) as cluster:
         planned = plan.make(config, data, model_dir, cluster, skip_corrupt=skip_corrupt)
         run_directory.claim(
             model_dir,
@@ -68,7 +69,7 @@ def train(
             may_write=cluster.is_chief,
         )
         training = _Training(config, data, model_dir, planned, cluster, summary_steps)
-        outcome = training.run(checkpoint_seconds, stop or Stop())
+        outcome = training.run(checkpoint_seconds, stop)
     if not cluster.is_chief:
         return None
     for line in outcome.lines():

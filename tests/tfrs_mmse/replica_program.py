@@ -18,6 +18,7 @@ from tfrs_mmse.config import TrainConfig
 from tfrs_mmse.features import Featurizer, read_vocabularies
 from tfrs_mmse.model import TwoTowerModel
 from tfrs_mmse.records import ALONE, Turn
+from tfrs_mmse.stopping import Stop
 from tfrs_mmse.tf_config import read_task
 
 import tensorflow as tf  # isort: skip
@@ -99,7 +100,7 @@ def gathering(cluster: Cluster) -> dict[str, np.ndarray]:
 
 def main() -> None:
     data, output, *settings = sys.argv[1:]
-    with joined(read_task(), Path(output)) as cluster:
+    with joined(read_task(), Path(output), Stop()) as cluster:
         alone = cluster.turn == ALONE
         found = {} if alone else gathering(cluster)
         for text in settings:
