@@ -12,7 +12,11 @@ _LONG = (
     "test_demo.py",
     "test_quality.py",
     "test_preprocess.py",
+    "test_cluster.py",
     "test_flink.py",
+    "test_resume.py",
+    "test_early_stopping.py",
+    "test_examples.py",
 )
 
 
