@@ -45,6 +45,8 @@ setup(
     extras_require={
         # Linux on x86-64 only; elsewhere `serving.export --index exact` needs nothing more.
         "scann": ["scann[tf]~=1.4.2"],
+        # For `python -m benchmarks.train` alone.
+        "torch": ["torch>=2.5"],
         "dev": [
             "import-linter>=2",
             "ir-measures>=0.4",

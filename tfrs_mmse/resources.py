@@ -34,7 +34,9 @@ _PER_STRING = 150  # bytes that TensorFlow needs for a record beside its own
 _SHUFFLED = 16  # batches whose records wait to be shuffled
 # An estimate that is this much too high still lets a training start.
 _TOLERANCE = 1.35
-_CHECKPOINTS = 3  # two are kept while another is written
+_CHECKPOINTS = (
+    3  # two are kept while another is written, and so is the best one if there is one
+)
 _LOGS = 1_000_000  # bytes of metrics and TensorBoard's files
 _PER_LINE = 10  # bytes of a vocabulary's entry in its file
 
@@ -119,7 +121,8 @@ def memory(
 def disk(config: TrainConfig, spec: schema.FeatureSpec) -> int:
     """Bytes that the model directory comes to, at the moment when a checkpoint is written."""
     vocabularies = _PER_LINE * sum(grain.size for grain in spec.grains)
-    return _CHECKPOINTS * 2 * _FLOAT * num_weights(config, spec) + vocabularies + _LOGS
+    checkpoints = _CHECKPOINTS + (config.patience > 0)
+    return checkpoints * 2 * _FLOAT * num_weights(config, spec) + vocabularies + _LOGS
 
 
 def check(

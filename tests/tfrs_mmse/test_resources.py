@@ -98,10 +98,13 @@ def test_a_catalogue_smaller_than_a_batch_bounds_its_candidates() -> None:
     assert need(huge, num_items=100).step < need(huge, num_items=10_000).step / 10
 
 
-def test_disk_is_three_checkpoints_of_weights_and_sums() -> None:
+def test_disk_is_three_checkpoints_of_weights_and_sums_and_the_best() -> None:
     config, spec = TrainConfig(), manifest(words=1_000_000).features
     checkpoint = 2 * 4 * resources.num_weights(config, spec)
-    assert 3 * checkpoint < resources.disk(config, spec) < 3 * checkpoint + 10**8
+    for patience, kept in ((0, 3), (2, 4)):
+        config = TrainConfig(patience=patience)
+        need = resources.disk(config, spec)
+        assert kept * checkpoint < need < kept * checkpoint + 10**8
 
 
 @pytest.fixture

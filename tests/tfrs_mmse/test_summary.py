@@ -78,6 +78,7 @@ def test_a_program_reads_the_same() -> None:
         "preset": "mmse",
         "epochs": 9,
         "steps": 40,
+        "left_out": {"shards": 0, "records": 0},
         "seconds": 12.3,
         "examples_per_second": 2431.1,
         "stopped_early": True,
