@@ -5,7 +5,7 @@ import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +82,14 @@ class Cluster:
         if len(self._names) == 1:
             return decision
         return bool(self._gathered(tf.constant([int(decision)]))[0])
+
+    def build(self, model: Callable[[], None]) -> None:
+        """Creates the variables that calling a model creates."""
+        if self.has_parameter_servers:
+            # Traced and not run: the chief would fetch whole tables for it.
+            tf.function(model).get_concrete_function()
+        else:
+            model()
 
     def wait(self) -> None:
         """Returns when all workers have come here."""

@@ -103,7 +103,7 @@ class _Training:
         )
         vocabularies = read_vocabularies(data, manifest.features.grains)
         self._featurizer = Featurizer(manifest.features, vocabularies)
-        restore.build(model, self._featurizer)
+        cluster.build(lambda: restore.build(model, self._featurizer))
         # The legacy optimizer has a fused sparse update; the newer one is several times slower on large tables.
         optimizer = tf.keras.optimizers.legacy.Adagrad(config.learning_rate)
         model.compile(optimizer=optimizer)
