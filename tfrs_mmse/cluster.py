@@ -52,6 +52,7 @@ class Cluster:
             self._names = task.workers
             number = self._names.index(f"{task.type} {task.index}")
         self.strategy = strategy
+        self._gather = tf.function(strategy.gather, reduce_retracing=True)
         self.is_chief = number == 0
         self.turn = Turn(num_workers=len(self._names), worker=number)
 
@@ -122,7 +123,7 @@ class Cluster:
 
     def _gathered(self, mine: tf.Tensor) -> np.ndarray:
         """[1, ...] of each worker -> [workers, ...], in their order."""
-        return tf.function(self.strategy.gather)(mine, axis=0).numpy()
+        return self._gather(mine, axis=0).numpy()
 
 
 @contextlib.contextmanager

@@ -132,6 +132,7 @@ def check(
     config: TrainConfig,
     *,
     skip_corrupt: bool = False,
+    tell: Callable[[str], None] = say,
 ) -> Examples:
     """Reads every shard that a training will use to its end.
 
@@ -141,6 +142,7 @@ def check(
         config: Says which streams are used.
         skip_corrupt: Whether damaged shards are left out, each as a whole, and said. Every record is parsed then, so
             that one that nobody can use is found now and not when the training comes to it.
+        tell: What it is said by.
 
     Raises:
         CommandError: a shard is damaged, or nothing is left without those that are; or vocabularies or numbers of
@@ -163,9 +165,9 @@ def check(
         _check_number(stream, left[stream.name], damaged, data)
     num_left_out = sum(s.num_records - left[s.name] for s in streams)
     for shard in damaged:
-        say(f"left out: {shard.path} ({shard.reason})")
+        tell(f"left out: {shard.path} ({shard.reason})")
     if damaged:
-        say(
+        tell(
             f"{len(damaged)} damaged shards with {num_left_out} of "
             f"{sum(s.num_records for s in streams)} records are left out"
         )

@@ -96,7 +96,7 @@ class Journal:
         self._bar.after_step(
             step,
             losses,
-            learning_rate=float(self._model.optimizer.learning_rate),
+            learning_rate=float(self._model.optimizer.learning_rate.numpy()),
             recall=self.metrics.last.get(RECALL),
         )
 

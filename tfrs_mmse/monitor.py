@@ -127,7 +127,7 @@ class Monitor:
 
     def _state(self) -> Iterator[tuple[str, float]]:
         config, model = self._config, self._model
-        yield "learning_rate", float(model.optimizer.learning_rate)
+        yield "learning_rate", float(model.optimizer.learning_rate.numpy())
         yield "temperature", config.temperature
         for name, weight in model.query_tower.fusion_weights_by_grain().items():
             yield f"fusion/{name}", weight

@@ -66,7 +66,9 @@ def make(
         levels.check_wishes(config, counts)
         for note in levels.absent_level_notes(config, counts):
             cluster.say(note)
-    used = examples.check(data, manifest, config, skip_corrupt=skip_corrupt)
+    used = examples.check(
+        data, manifest, config, skip_corrupt=skip_corrupt, tell=cluster.say
+    )
     manifest = used.manifest
     _check_learnable(config, manifest, data)
     cluster.check_agreement("config", config.to_dict())
@@ -77,6 +79,7 @@ def make(
         used.record_bytes,
         model_dir,
         tables_elsewhere=cluster.has_parameter_servers,
+        tell=cluster.say,
     )
 
     num_requests, batch_size = manifest.num_items, config.synthetic_queries

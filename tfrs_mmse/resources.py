@@ -2,7 +2,7 @@
 
 import contextlib
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -132,6 +132,7 @@ def check(
     model_dir: Path,
     *,
     tables_elsewhere: bool = False,
+    tell: Callable[[str], None] = say,
 ) -> None:
     """Says what a training will need, and refuses one that certainly finds too little.
 
@@ -141,6 +142,7 @@ def check(
         record_bytes: Mean size of an unpacked record, by stream.
         model_dir: The run's directory.
         tables_elsewhere: Whether other processes hold the tables.
+        tell: What it is said by.
 
     Raises:
         CommandError: there is too little memory or disk.
@@ -150,7 +152,7 @@ def check(
         need = need._replace(tables=0)
     disk_need = disk(config, manifest.features)
     disk_room = machine.available_disk(model_dir) + _size(model_dir)
-    say(
+    tell(
         f"needs about {_gb(need.total)} of memory ({_gb(room)} available) and {_gb(disk_need)} of disk "
         f"({_gb(disk_room)} available)"
     )

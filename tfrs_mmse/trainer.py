@@ -148,7 +148,7 @@ class _Training:
         planned, cluster = self._plan, self._cluster
         # Again, because a kill may have come between a checkpoint and its mark.
         self._mark_best()
-        is_over = cluster.of_chief(self._stopping.is_over)
+        is_over = self._is_over()
         left = range(self._done, self._done if is_over else planned.num_steps)
         batches = training_batches(
             self._config,
@@ -185,7 +185,7 @@ class _Training:
                 if is_end or is_due or stop.is_asked_for:
                     saved = time.monotonic()
                     stop.obey(f"after step {done} of {planned.num_steps}, saved")
-                if is_end and cluster.of_chief(self._stopping.is_over):
+                if is_end and self._is_over():
                     break
         cluster.wait()  # until the last checkpoint is saved
         return Outcome(
@@ -224,6 +224,9 @@ class _Training:
         if is_saved and self._cluster.is_chief:
             self._checkpoints.save(step.done)
             self._mark_best()
+
+    def _is_over(self) -> bool:
+        return self._stopping.is_on and self._cluster.of_chief(self._stopping.is_over)
 
     def _mark_best(self) -> None:
         if self._cluster.is_chief:
