@@ -11,7 +11,6 @@ import tensorflow as tf
 
 from beam import preprocess
 from tfrs_mmse import model, restore, run_directory, schema, tasks, train
-from tfrs_mmse.presets import PRESETS
 
 SMALL = [
     "embedding_dim=8",
@@ -90,8 +89,20 @@ def falls(model_dir: Path) -> bool:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("preset", sorted(PRESETS.keys() - {"mmse", "two_tower"}))
-def test_every_preset_learns(simulated_shop: Any, tmp_path: Path, preset: str) -> None:
+@pytest.mark.parametrize(
+    "preset",
+    [
+        "cold_start",
+        "dpsr",
+        "mgdspr",
+        "mmse_with_ranking_listwise",
+        "mmse_without_attributes",
+        "mmse_without_unclicked",
+    ],
+)
+def test_presets_whose_graphs_differ_learn(
+    simulated_shop: Any, tmp_path: Path, preset: str
+) -> None:
     settings = ["epochs=4", "batch_size=16"]
     data = simulated_shop.examples
     assert train.main(arguments(data, tmp_path, *settings, preset=preset)) == 0
