@@ -68,8 +68,11 @@ def train(
             num_workers=cluster.turn.num_workers,
             may_write=cluster.is_chief,
         )
-        training = _Training(config, data, model_dir, planned, cluster, summary_steps)
-        outcome = training.run(checkpoint_seconds, stop)
+        with planned.examples.naming_damage():
+            training = _Training(
+                config, data, model_dir, planned, cluster, summary_steps
+            )
+            outcome = training.run(checkpoint_seconds, stop)
     if not cluster.is_chief:
         return None
     for line in outcome.lines():
@@ -164,7 +167,6 @@ class _Training:
         done = self._done
         with (
             contextlib.closing(self._journal),
-            planned.examples.naming_damage(),
             contextlib.nullcontext()
             if cluster.has_parameter_servers
             else resources.naming_shortage(self._config),
@@ -184,7 +186,9 @@ class _Training:
                 self._after(step, is_saved=is_end or is_due or stop.is_asked_for)
                 if is_end or is_due or stop.is_asked_for:
                     saved = time.monotonic()
-                    stop.obey(f"after step {done} of {planned.num_steps}, saved")
+                    stop.obey(
+                        f"after step {done} of {planned.num_steps}, which is saved"
+                    )
                 if is_end and self._is_over():
                     break
         cluster.wait()  # until the last checkpoint is saved

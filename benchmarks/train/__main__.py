@@ -1,7 +1,7 @@
 """Training speed: this library, the TensorFlow Recommenders tutorial and PyTorch, side by side in one run.
 
-    python -m benchmarks.train > benchmarks/results/train.json    # about 25 minutes on 2 cores
-    python -m benchmarks.train --quick                            # about 8
+    python -m benchmarks.train > benchmarks/results/train.json    # about 10 minutes on 2 cores
+    python -m benchmarks.train --quick                            # about 6
 
 The same two towers three times: word, bigram and character grains whose tokens are mean-pooled, attributes, one linear
 map in each tower, unit vectors, in-batch softmax with a temperature, Adagrad, the same batch size, learning rate and
@@ -56,22 +56,24 @@ class Sizes(NamedTuple):
         steps: Of the measurement of single steps.
     """
 
-    epochs: int = 5
-    rounds: int = 2
+    epochs: int = 4
+    rounds: int = 1
     requests: int = 30_000
     items: int = 20_000
     steps: int = 100
 
 
 FULL = Sizes()
-QUICK = Sizes(epochs=3, rounds=1, requests=10_000, items=8_000, steps=30)
+QUICK = Sizes(epochs=3, requests=10_000, items=8_000, steps=30)
 
 
 @cli.command
 def main(argv: Sequence[str] | None = None) -> None:
     """Measures and prints ratios, measurements and machine."""
     parser = cli.argument_parser("benchmarks.train", __doc__)
-    parser.add_argument("--quick", action="store_true", help="fewer epochs, one round")
+    parser.add_argument(
+        "--quick", action="store_true", help="fewer epochs of fewer pairs"
+    )
     parser.add_argument(
         "--elo7",
         type=Path,

@@ -207,26 +207,21 @@ def test_parameter_servers_hold_a_table_in_parts_and_save_it_as_one(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("what", ["config", "examples"])
-def test_workers_that_differ_refuse_in_one_sentence(
-    simulated_shop: Any, tmp_path: Path, cluster_of: Any, what: str
+def test_workers_with_different_examples_refuse_in_one_sentence(
+    simulated_shop: Any, tmp_path: Path, cluster_of: Any
 ) -> None:
-    data = simulated_shop.examples
-    settings = ["learning_rate=0.2"] if what == "config" else []
-    other_data = data
-    if what == "examples":
-        other_data = tmp_path / "other"
-        shutil.copytree(data, other_data)
-        manifest = json.loads((data / schema.MANIFEST).read_text())
-        manifest["num_items"] += 1
-        (other_data / schema.MANIFEST).write_text(json.dumps(manifest))
+    data, other_data = simulated_shop.examples, tmp_path / "other"
+    shutil.copytree(data, other_data)
+    manifest = json.loads((data / schema.MANIFEST).read_text())
+    manifest["config"]["split_by"] = "otherwise"
+    (other_data / schema.MANIFEST).write_text(json.dumps(manifest))
     cluster = cluster_of(tmp_path / "run", worker=2)
     cluster.start("worker", 0, data)
-    cluster.start("worker", 1, other_data, *settings)
+    cluster.start("worker", 1, other_data)
     for ended in cluster.wait():
         assert ended.status == 1
         assert told(ended).splitlines()[-1] == (
-            f"error: worker 1 and worker 0 have different {what}: start every worker with the same command on the "
+            "error: worker 1 and worker 0 have different examples: start every worker with the same command on the "
             "same files"
         )
     assert not (tmp_path / "run").exists()

@@ -9,8 +9,9 @@ import tensorflow as tf
 
 from tfrs_mmse import restore, schema
 from tfrs_mmse.batches import Batch, make_batch, training_batches
-from tfrs_mmse.config import CHOICES, TrainConfig
+from tfrs_mmse.config import TrainConfig
 from tfrs_mmse.features import Featurizer, read_vocabularies
+from tfrs_mmse.fields import choices
 from tfrs_mmse.model import TwoTowerModel
 from tfrs_mmse.presets import PRESETS
 from tfrs_mmse.records import Items, Requests
@@ -76,7 +77,7 @@ CONFIGS = {
     **{
         f"{field}={choice}": TrainConfig.from_dict({field: choice})
         for field in ("retrieval_loss", "ranking_loss")
-        for choice in CHOICES[field]
+        for choice in choices(TrainConfig, field)
     },
 }
 

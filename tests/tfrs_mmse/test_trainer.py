@@ -96,7 +96,6 @@ def falls(model_dir: Path) -> bool:
         "dpsr",
         "mgdspr",
         "mmse_with_ranking_listwise",
-        "mmse_without_attributes",
         "mmse_without_unclicked",
     ],
 )
