@@ -66,7 +66,8 @@ def _pooling() -> dict[str, Way]:
             with tf.GradientTape() as tape:
                 tape.watch(wanted)
                 pooled = pool(wanted)
-            return tape.gradient(pooled, wanted, output_gradients=upstream)
+            gradient = tape.gradient(pooled, wanted, output_gradients=upstream)
+            return tf.convert_to_tensor(gradient)  # from sparse slices
 
         return gradient
 
