@@ -19,7 +19,6 @@ from tfrs_mmse.streams import stream_files
 # What TensorFlow raises for files that are damaged, gone or not to be read, or that hold other records.
 _OF_FILES = (
     tf.errors.DataLossError,
-    tf.errors.FailedPreconditionError,
     tf.errors.InvalidArgumentError,
     tf.errors.NotFoundError,
     tf.errors.OutOfRangeError,

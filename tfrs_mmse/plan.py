@@ -70,7 +70,6 @@ def make(
         data, manifest, config, skip_corrupt=skip_corrupt, tell=cluster.say
     )
     manifest = used.manifest
-    _check_learnable(config, manifest, data)
     cluster.check_agreement("config", config.to_dict())
     cluster.check_agreement("examples", [manifest.to_json(), used.description])
     resources.check(

@@ -60,8 +60,7 @@ def take(
 
     shown = tf.TensorSpec([], tf.bool)
 
-    # Nothing in a step needs AutoGraph, which would take a good part of the time until the first one.
-    @tf.function(input_signature=[batches.element_spec, shown], autograph=False)
+    @tf.function(input_signature=[batches.element_spec, shown])
     def take_one(
         batch: Batch, is_shown: tf.Tensor
     ) -> tuple[dict[str, tf.Tensor], tf.Tensor]:

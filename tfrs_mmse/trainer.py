@@ -183,8 +183,10 @@ class _Training:
                 done = step.done
                 is_end = done % planned.steps_per_epoch == 0
                 is_due = time.monotonic() - saved > checkpoint_seconds
-                self._after(step, is_saved=is_end or is_due or stop.is_asked_for)
-                if is_end or is_due or stop.is_asked_for:
+                # Once: a signal that comes later is obeyed after a later step, which is saved then.
+                is_saved = is_end or is_due or stop.is_asked_for
+                self._after(step, is_saved=is_saved)
+                if is_saved:
                     saved = time.monotonic()
                     stop.obey(
                         f"after step {done} of {planned.num_steps}, which is saved"
