@@ -51,14 +51,15 @@ class WorkerProcess(GrpcWorkerHandler):
             "PIPELINE_OPTIONS": "{}",
         }
         # A session of its own, so that Ctrl-C comes to the command only, which knows what to do.
-        self._process = subprocess.Popen(
-            _COMMAND,
-            env={**os.environ, **environment},
-            stdin=subprocess.PIPE,
-            stdout=self._printed,
-            stderr=self._printed,
-            start_new_session=True,
-        )
+        with _guard.put_off():  # a process that is not known yet could not be ended
+            self._process = subprocess.Popen(
+                _COMMAND,
+                env={**os.environ, **environment},
+                stdin=subprocess.PIPE,
+                stdout=self._printed,
+                stderr=self._printed,
+                start_new_session=True,
+            )
         threading.Thread(target=self._watch, args=(self._process,), daemon=True).start()
 
     def _watch(self, process: subprocess.Popen[bytes]) -> None:
@@ -93,6 +94,8 @@ class _Guard:
     def __init__(self) -> None:
         self._cause: str | None = None
         self._is_on = False
+        self._is_put_off = False
+        self._came: int | None = None  # a signal, meanwhile
 
     def end(self, cause: str) -> None:
         if self._is_on:
@@ -116,9 +119,24 @@ class _Guard:
             for number, handler in previous.items():
                 signal.signal(number, handler)
 
+    @contextlib.contextmanager
+    def put_off(self) -> Iterator[None]:
+        """What would end the run ends it when this is over."""
+        self._is_put_off = True
+        try:
+            yield
+        finally:
+            self._is_put_off = False
+            came, self._came = self._came, None
+            if came is not None:
+                signal.pthread_kill(threading.main_thread().ident or 0, came)
+
     def _raise(self, number: int, frame: FrameType | None) -> None:
         if not self._is_on:
             return  # the run is ending already
+        if self._is_put_off:
+            self._came = number
+            return
         self._is_on = False
         raise CommandError(self._cause) if self._cause else KeyboardInterrupt
 

@@ -134,8 +134,7 @@ def _corrected(compared: Comparison, temperature: float) -> tf.Tensor:
 def _log_sum(compared: Comparison, temperature: float) -> tf.Tensor:
     """[B] log of the estimated sum over the catalogue's negatives."""
 
-    # Of [B, C] values, each pass over them takes about as long as a tenth of the matrix product that they come from;
-    # automatic differentiation of the same would make several more.
+    # Automatic differentiation of the same would make several more passes over [B, C] values.
     @tf.custom_gradient
     def log_sum(
         candidate: tf.Tensor,

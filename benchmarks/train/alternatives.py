@@ -10,13 +10,12 @@ Every way of doing something must give the same result. Milliseconds, the best o
 import sys
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from benchmarks import machine
-from tfrs_mmse import cli, losses, scores
+from tfrs_mmse import cli, losses
 from tfrs_mmse.losses import Comparison
 from tfrs_mmse.towers import _pooled
 
@@ -34,7 +33,6 @@ def main(argv: Sequence[str] | None = None) -> None:
         "product of queries and candidates": _timed(_products(), tolerance=0.5),
         "sum of a text's rows, and the gradient of the rows": _timed(_pooling()),
         "softmax loss, and the gradient of the scores": _timed(_softmax()),
-        "some scores of a matrix, and the gradient of both": _timed(_entries()),
     }
     cli.print_result({"ratios": {}, "measurements": measured, "machine": described})
 
@@ -122,32 +120,6 @@ def _softmax() -> dict[str, Way]:
             lambda compared: losses.sampled_softmax_loss(compared, temperature=0.05)
         ),
         "automatic differentiation": differentiated(automatic),
-    }
-
-
-def _entries() -> dict[str, Way]:
-    matrix = tf.random.stateless_normal([_QUERIES, _CANDIDATES], [0, 0])
-    weight = tf.random.stateless_normal([_QUERIES, _CANDIDATES], [0, 1])
-    column = tf.random.stateless_uniform([_QUERIES], [0, 2], 0, _CANDIDATES, tf.int32)
-    place = tf.stack([tf.range(_QUERIES), column], axis=1)
-
-    def differentiated(look_up: Callable[[tf.Tensor], Any]) -> Way:
-        def gradient() -> tf.Tensor:
-            with tf.GradientTape() as tape:
-                tape.watch(matrix)
-                whole, entries = look_up(matrix)
-                value = tf.reduce_sum(weight * whole) + tf.reduce_sum(entries)
-            return tape.gradient(value, matrix)
-
-        return gradient
-
-    return {
-        "ours: added in place": differentiated(
-            lambda matrix: scores._with_entries(matrix, place)
-        ),
-        "gather_nd": differentiated(
-            lambda matrix: (matrix, tf.gather_nd(matrix, place))
-        ),
     }
 
 

@@ -133,6 +133,16 @@ def test_an_interrupted_command_ends_its_workers_and_leaves_nothing(
     assert not any(map(is_alive, pids))
 
 
+def test_a_signal_while_a_worker_starts_ends_the_run_when_it_can_be_ended_too() -> None:
+    done = []
+    with pytest.raises(KeyboardInterrupt), workers.guarded():
+        with workers._guard.put_off():
+            signal.raise_signal(signal.SIGINT)
+            done.append("started")
+        done.append("went on")
+    assert done == ["started"]
+
+
 @pytest.mark.slow
 def test_workers_of_a_killed_command_end_by_themselves(running: Run) -> None:
     pids = running.started()
