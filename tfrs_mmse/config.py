@@ -10,6 +10,7 @@ from tfrs_mmse.cli import CommandError
 from tfrs_mmse.fields import not_negative, one_of, positive, share
 
 SOFTMAX_LOSSES = ("softmax", "mixed_softmax")
+AUTO, FLOAT32, MIXED = "auto", "float32", "mixed_float16"  # of `precision`
 ATTRIBUTES = "attributes"  # in `grains`: all attribute grains
 
 
@@ -60,6 +61,8 @@ class TrainConfig:
         epochs: Passes over the training requests.
         learning_rate: Of Adagrad.
         initial_scale: Standard deviation of the initial embeddings.
+        precision: Of the products of scores and linear maps, in training only. `auto` is `mixed_float16` if there is a
+            GPU when the run begins, and else `float32`, which everything else is computed in anyway.
         patience: Epochs without a better recall on validation queries after which the training stops; the model is then
             that of the best epoch. With 0, all epochs are trained, on all queries, and the model is the last one.
         validation_share: Share of the distinct training queries that are left out of training to validate with, if
@@ -97,6 +100,7 @@ class TrainConfig:
     epochs: int = positive(12)
     learning_rate: float = positive(0.1)
     initial_scale: float = positive(0.05)
+    precision: str = one_of(AUTO, FLOAT32, MIXED)
     patience: int = not_negative(0)
     validation_share: float = share(0.05)
 
@@ -118,6 +122,11 @@ class TrainConfig:
     def num_random_items(self) -> int:
         """Items drawn uniformly for each step."""
         return max(self.uniform_negatives, self.synthetic_queries)
+
+    @property
+    def dtype_policy(self) -> str:
+        """What Keras calls the precision; `auto` is that of a CPU until it is known where the training runs."""
+        return MIXED if self.precision == MIXED else FLOAT32
 
     def _named_grains(self) -> tuple[bool, list[str]]:
         """Whether the names in `grains` are of those to leave out, and the names."""

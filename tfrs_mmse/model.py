@@ -55,6 +55,9 @@ class TwoTowerModel(tfrs.Model):
         )
         self.ranking = LevelRanking(config, ordered_weight=ordered_weight)
         self._config = config
+        self._product_dtype = tf.keras.mixed_precision.Policy(
+            config.dtype_policy
+        ).compute_dtype
         self._num_steps = num_steps
         self.retrieval_loss = replicas.EqualMean("retrieval_loss")
         self.ranking_loss = replicas.EqualMean("ranking_loss")
@@ -74,7 +77,7 @@ class TwoTowerModel(tfrs.Model):
         candidate = self.item_tower(inputs.candidates.ids)
         candidate, inputs = replicas.gathered(candidate, inputs)
 
-        scores = compare(query, candidate, inputs)
+        scores = compare(query, candidate, inputs, dtype=self._product_dtype)
         loss = self.retrieval(scores, inputs)
         self.retrieval_loss.update_state(replicas.total(loss))
         if config.ranking_weight > 0:
@@ -87,3 +90,16 @@ class TwoTowerModel(tfrs.Model):
                 num_steps=self._num_steps or 0,
             )
         return loss
+
+    def train_step(self, inputs: Batch) -> dict[str, tf.Tensor]:
+        """TFRS's training step; with an optimiser that scales the loss, what TFRS's lacks for that."""
+        optimizer = self.optimizer
+        if not hasattr(optimizer, "get_scaled_loss"):
+            return super().train_step(inputs)
+        with tf.GradientTape() as tape:
+            loss = self.compute_loss(inputs, training=True)
+            scaled = optimizer.get_scaled_loss(loss)
+        scaled_gradients = tape.gradient(scaled, self.trainable_variables)
+        gradients = optimizer.get_unscaled_gradients(scaled_gradients)
+        optimizer.apply_gradients(zip(gradients, self.trainable_variables, strict=True))
+        return {m.name: m.result() for m in self.metrics} | {"loss": loss}

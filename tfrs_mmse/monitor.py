@@ -4,12 +4,13 @@ import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import tensorflow as tf
 
 from tfrs_mmse import schema
 from tfrs_mmse.batches import Batch
-from tfrs_mmse.config import TrainConfig
+from tfrs_mmse.config import MIXED, TrainConfig
 from tfrs_mmse.model import TwoTowerModel
 from tfrs_mmse.schema import Level
 from tfrs_mmse.scores import Scores, compare
@@ -53,7 +54,10 @@ class Monitor:
         self._writer = tf.summary.create_file_writer(str(folder))
         self._is_shown: tf.Tensor | None = None
         self._gradient_norm = tf.constant(0.0)
-        model.optimizer.gradient_transformers.append(self._see_gradients)
+        # Of what scales the loss, the optimiser inside.
+        adagrad: Any = getattr(model.optimizer, "inner_optimizer", model.optimizer)
+        self._aggregate = adagrad.gradient_aggregator
+        adagrad.gradient_aggregator = self._see_gradients
 
     def shows(self, step: int) -> bool:
         """Whether the step that ends with so many done is one to be shown."""
@@ -100,7 +104,8 @@ class Monitor:
         return values, self._gradient_norm
 
     def _see_gradients(self, pairs: GradientsAndVariables) -> GradientsAndVariables:
-        """Called by the optimiser, with what it is about to apply."""
+        """Called by the optimiser to sum the gradients of all replicas."""
+        pairs = list(self._aggregate(pairs))
         if self._is_shown is not None:
             gradients = [gradient for gradient, _ in pairs]
             self._gradient_norm = tf.cond(
@@ -129,6 +134,8 @@ class Monitor:
         config, model = self._config, self._model
         yield "learning_rate", float(model.optimizer.learning_rate.numpy())
         yield "temperature", config.temperature
+        if config.dtype_policy == MIXED:
+            yield "loss_scale", float(model.optimizer.loss_scale.numpy())
         for name, weight in model.query_tower.fusion_weights_by_grain().items():
             yield f"fusion/{name}", weight
         for name, table in tables(model).items():

@@ -1,5 +1,6 @@
 """Brings a trained model back from its directory, alone or together with the data that its ids belong to."""
 
+import dataclasses
 import hashlib
 import json
 from pathlib import Path
@@ -11,11 +12,11 @@ import tensorflow as tf
 from tfrs_mmse import run_directory, schema
 from tfrs_mmse.checkpoints import Checkpoints
 from tfrs_mmse.cli import CommandError
-from tfrs_mmse.config import TrainConfig
+from tfrs_mmse.config import FLOAT32, TrainConfig
 from tfrs_mmse.features import Featurizer, read_vocabularies
 from tfrs_mmse.model import TwoTowerModel
 
-_OF_STOPPING = ("patience", "validation_share")
+_OF_TRAINING = ("patience", "validation_share", "precision")
 
 
 class Towers(NamedTuple):
@@ -113,9 +114,10 @@ def load_towers(model_dir: Path) -> Towers:
 def fingerprint(config: TrainConfig, model: TwoTowerModel) -> str:
     """SHA-256 over the config and the weights of both towers: embeddings of models that differ in it do not fit.
 
-    How a training was stopped is not part of it, so that models from before one could be have the same as ever.
+    How a training was stopped, and how exactly it multiplied, is not part of it: it says nothing of how the weights are
+    used, and models from before there was a choice have the same as ever.
     """
-    fields = {k: v for k, v in config.to_dict().items() if k not in _OF_STOPPING}
+    fields = {k: v for k, v in config.to_dict().items() if k not in _OF_TRAINING}
     digest = hashlib.sha256(json.dumps(fields, sort_keys=True).encode())
     for tower in (model.query_tower, model.item_tower):
         for variable in tower.variables:
@@ -128,7 +130,8 @@ def fingerprint(config: TrainConfig, model: TwoTowerModel) -> str:
 def _restored(
     model_dir: Path, config: TrainConfig, featurizer: Featurizer, *, num_items: int
 ) -> TwoTowerModel:
-    model = TwoTowerModel(featurizer.spec, config, num_items=num_items)
+    exact = dataclasses.replace(config, precision=FLOAT32)
+    model = TwoTowerModel(featurizer.spec, exact, num_items=num_items)
     build(model, featurizer)
     if Checkpoints(model_dir, model=model).restore_best() is None:
         raise CommandError(

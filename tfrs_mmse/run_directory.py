@@ -8,7 +8,7 @@ from typing import Any
 
 from tfrs_mmse import schema
 from tfrs_mmse.cli import CommandError
-from tfrs_mmse.config import TrainConfig
+from tfrs_mmse.config import FLOAT32, TrainConfig
 from tfrs_mmse.examples import Examples
 
 
@@ -58,8 +58,9 @@ def claim(
 
 
 def _check_config(saved: dict[str, Any], config: TrainConfig, model_dir: Path) -> None:
-    # A field that came after the run was made had its default then.
-    former, now = TrainConfig().to_dict() | saved["config"], config.to_dict()
+    # A field that came after the run was made had its default then; of the precision, what `auto` was without a choice.
+    then = TrainConfig(precision=FLOAT32).to_dict()
+    former, now = then | saved["config"], config.to_dict()
     if changed := [
         f"{k} {former[k]!r} -> {v!r}" for k, v in now.items() if former[k] != v
     ]:

@@ -20,7 +20,11 @@ class Scores(NamedTuple):
 
 
 def compare(
-    query_embedding: tf.Tensor, candidate_embedding: tf.Tensor, batch: Batch
+    query_embedding: tf.Tensor,
+    candidate_embedding: tf.Tensor,
+    batch: Batch,
+    *,
+    dtype: tf.DType = tf.float32,
 ) -> Scores:
     """Scores a batch.
 
@@ -28,7 +32,13 @@ def compare(
         query_embedding: [B, D].
         candidate_embedding: [C, D].
         batch: What the embeddings are of.
+        dtype: Of the product; the scores are float32 in any case.
     """
-    score = tf.linalg.matmul(query_embedding, candidate_embedding, transpose_b=True)
+    query, candidate = (
+        tf.cast(embedding, dtype)
+        for embedding in (query_embedding, candidate_embedding)
+    )
+    score = tf.linalg.matmul(query, candidate, transpose_b=True)
+    score = tf.cast(score, tf.float32)
     row = tf.cast(batch.requests.request, tf.int32)
     return Scores(score, tf.gather_nd(score, tf.stack([row, batch.slot], axis=1)))

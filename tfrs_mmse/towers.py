@@ -305,6 +305,17 @@ def _linear(
     initializer: tf.keras.initializers.Initializer | None = None,
 ) -> tf.keras.layers.Dense:
     initializer = initializer or tf.keras.initializers.GlorotUniform(seed=config.seed)
-    return tf.keras.layers.Dense(
-        dim, use_bias=False, kernel_initializer=initializer, name=f"{name}_map"
+    return _Linear(
+        dim,
+        use_bias=False,
+        kernel_initializer=initializer,
+        name=f"{name}_map",
+        dtype=config.dtype_policy,
     )
+
+
+class _Linear(tf.keras.layers.Dense):
+    """A map that returns float32, in whatever precision it multiplies: lengths are taken of the result."""
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        return tf.cast(super().call(inputs), tf.float32)

@@ -8,7 +8,15 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfrs_mmse import parameter_servers, plan, resources, restore, run_directory, steps
+from tfrs_mmse import (
+    parameter_servers,
+    plan,
+    precision,
+    resources,
+    restore,
+    run_directory,
+    steps,
+)
 from tfrs_mmse.batches import training_batches
 from tfrs_mmse.checkpoints import Checkpoints, kept
 from tfrs_mmse.cluster import Cluster, joined
@@ -59,6 +67,7 @@ def train(
     if task is not None and parameter_servers.is_server(task):
         parameter_servers.serve(task)
     with joined(task, model_dir, stop) as cluster:
+        config = precision.resolved(config, model_dir, cluster)
         planned = plan.make(config, data, model_dir, cluster, skip_corrupt=skip_corrupt)
         run_directory.claim(
             model_dir,
@@ -107,8 +116,7 @@ class _Training:
         vocabularies = read_vocabularies(data, manifest.features.grains)
         self._featurizer = Featurizer(manifest.features, vocabularies)
         cluster.build(lambda: restore.build(model, self._featurizer))
-        # The legacy optimizer has a fused sparse update; the newer one is several times slower on large tables.
-        optimizer = tf.keras.optimizers.legacy.Adagrad(config.learning_rate)
+        optimizer = precision.optimizer(config)
         model.compile(optimizer=optimizer)
         self._watch = LossWatch(
             config,

@@ -1,9 +1,11 @@
 """The commands that users type, each in a process of its own, with its log in a file."""
 
 import json
+import os
 import shlex
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +18,19 @@ class StepFailed(cli.CommandError):
     """A command ended with another exit status than 0; the text is one sentence with its last words."""
 
 
-def run(module: str, *args: object, log: Path) -> Any:
+def run(
+    module: str,
+    *args: object,
+    log: Path,
+    environment: Mapping[str, str] | None = None,
+) -> Any:
     """Runs one of our commands.
 
     Args:
         module: As in `python -m module`.
         *args: The rest of the command line; relative paths would be those of the repository.
         log: Receives the command line and its stderr, after what is in the file already.
+        environment: Variables beside our own ones.
 
     Returns:
         Its JSON document.
@@ -30,10 +38,14 @@ def run(module: str, *args: object, log: Path) -> Any:
     Raises:
         StepFailed: its exit status is not 0.
     """
-    return json.loads(run_program("-m", module, *args, log=log))
+    return json.loads(
+        run_program("-m", module, *args, log=log, environment=environment)
+    )
 
 
-def run_program(*args: object, log: Path) -> str:
+def run_program(
+    *args: object, log: Path, environment: Mapping[str, str] | None = None
+) -> str:
     """Runs Python with these arguments; otherwise as `run`.
 
     Returns:
@@ -45,7 +57,12 @@ def run_program(*args: object, log: Path) -> str:
         file.write(f"$ {shlex.join(argv)}\n")
         file.flush()
         done = subprocess.run(
-            argv, stdout=subprocess.PIPE, stderr=file, text=True, cwd=ROOT
+            argv,
+            stdout=subprocess.PIPE,
+            stderr=file,
+            text=True,
+            cwd=ROOT,
+            env=os.environ | dict(environment or {}),
         )
     if done.returncode:
         last = log.read_text(encoding="utf-8", errors="replace").strip().split("\n")[-1]

@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from benchmarks.train import layout
 from benchmarks.train.layout import FILES, MEMORY, EpochClock, Settings, Trained
-from tfrs_mmse import cli, corpus, restore, schema
+from tfrs_mmse import cli, corpus, precision, restore, schema
 from tfrs_mmse.batches import training_batches
 from tfrs_mmse.config import TrainConfig
 from tfrs_mmse.features import Featurizer, read_vocabularies
@@ -58,7 +58,7 @@ def start(data: Path, config: TrainConfig, source: str = FILES) -> Training:
     vocabularies = read_vocabularies(data, manifest.features.grains)
     featurizer = Featurizer(manifest.features, vocabularies)
     restore.build(model, featurizer)
-    model.compile(tf.keras.optimizers.legacy.Adagrad(config.learning_rate))
+    model.compile(precision.optimizer(config))
     batches = training_batches(
         config,
         data,

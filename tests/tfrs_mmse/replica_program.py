@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from tfrs_mmse import replicas, restore, schema
+from tfrs_mmse import precision, replicas, restore, schema
 from tfrs_mmse.batches import Batch, make_batch, training_batches
 from tfrs_mmse.cluster import Cluster, joined
 from tfrs_mmse.config import TrainConfig
@@ -62,7 +62,7 @@ def weights_after(
         spec, config, num_items=300, num_steps=STEPS, ordered_weight=3.0
     )
     restore.build(model, Featurizer(spec, read_vocabularies(data, spec.grains)))
-    model.compile(optimizer=tf.keras.optimizers.legacy.Adagrad(0.1))
+    model.compile(precision.optimizer(config))
 
     @tf.function(input_signature=[batches.element_spec])
     def step(batch: Batch) -> dict[str, tf.Tensor]:
@@ -73,8 +73,11 @@ def weights_after(
         values = step(batch)
         for name in ("retrieval_loss", "ranking_loss"):
             found[f"{name} after step {number}"] = np.array(float(values[name]))
-    for variable in [*model.variables, *model.optimizer.variables()]:
+    for variable in model.variables:
         found[variable.name] = variable.numpy()
+    for variable in model.trainable_variables:
+        slot = model.optimizer.get_slot(variable, "accumulator")
+        found[f"sum of {variable.name}"] = slot.numpy()
     return found
 
 

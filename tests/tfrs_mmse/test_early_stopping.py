@@ -13,38 +13,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-import tensorflow as tf
 
+from tests.tfrs_mmse.runs import arguments, metrics, tensors
 from tfrs_mmse import checkpoints, restore, schema, train
 from tfrs_mmse.early_stopping import RECALL
 from tfrs_mmse.recall_sample import RecallSample
 
-SMALL = [
-    "embedding_dim=8",
-    "attribute_dim=4",
-    "synthetic_queries=16",
-    "uniform_negatives=32",
-    "validation_share=0.2",
-    "patience=2",
-]
+STOPPING = ("validation_share=0.2", "patience=2")
 # Of the epochs, each of two steps: the second is the best.
 SCRIPT = [0.1, 0.5, 0.4, 0.5]
-
-
-def arguments(data: Path, model_dir: Path, *settings: str) -> list[str]:
-    flags = [flag for setting in (*SMALL, *settings) for flag in ("--set", setting)]
-    return ["--data", str(data), "--model-dir", str(model_dir), *flags]
-
-
-def metrics(model_dir: Path) -> list[dict[str, Any]]:
-    lines = (model_dir / schema.METRICS).read_text().splitlines()
-    return [json.loads(line) for line in lines]
-
-
-def weights(checkpoint: Path) -> dict[str, np.ndarray]:
-    reader = tf.train.load_checkpoint(str(checkpoint))
-    names = reader.get_variable_to_shape_map().keys()
-    return {name: reader.get_tensor(name) for name in names if "GRAPH" not in name}
 
 
 def best(model_dir: Path) -> Path:
@@ -68,7 +45,7 @@ def test_a_training_stops_keeps_its_best_epoch_and_knows_that_it_is_finished(
 ) -> None:
     data = simulated_shop.examples
     follow_script(monkeypatch)
-    argv = arguments(data, tmp_path, "batch_size=64", "epochs=12")
+    argv = arguments(data, tmp_path, *STOPPING, "batch_size=64", "epochs=12")
     # Killed after the best epoch's checkpoint, before it is marked.
     with monkeypatch.context() as killed:
         mark = checkpoints.Checkpoints.mark_best
@@ -99,10 +76,10 @@ def test_a_training_stops_keeps_its_best_epoch_and_knows_that_it_is_finished(
     ]
     assert best(tmp_path).name == "ckpt-4"
     model = restore.load_trained(data, tmp_path).model
-    kept = weights(best(tmp_path))
+    kept = tensors(best(tmp_path))
     [name] = [n for n in kept if "fusion_logits" in n and "OPTIMIZER" not in n]
     np.testing.assert_array_equal(model.query_tower._fusion_logits, kept[name])
-    last = weights(checkpoints.saved(tmp_path)[-1])
+    last = tensors(checkpoints.saved(tmp_path)[-1])
     assert not np.array_equal(last[name], kept[name])
 
     assert train.main(argv) == 0
@@ -120,11 +97,11 @@ def test_a_run_that_is_killed_stops_at_the_same_epoch_with_the_same_model(
 ) -> None:
     settings = ["epochs=40", "batch_size=8"]
     data = simulated_shop.examples
-    assert train.main(arguments(data, tmp_path / "whole", *settings)) == 0
+    assert train.main(arguments(data, tmp_path / "whole", *STOPPING, *settings)) == 0
     whole = metrics(tmp_path / "whole")
     assert len(whole) < 40  # or nothing is shown
     argv = [sys.executable, "-m", "tfrs_mmse.train", "--checkpoint-seconds", "1"]
-    argv += arguments(data, tmp_path / "killed", *settings)
+    argv += arguments(data, tmp_path / "killed", *STOPPING, *settings)
     with subprocess.Popen(argv, stderr=subprocess.DEVNULL) as process:
         deadline = time.monotonic() + 240
         while not checkpoints.saved(tmp_path / "killed"):
@@ -136,7 +113,7 @@ def test_a_run_that_is_killed_stops_at_the_same_epoch_with_the_same_model(
     assert finished.returncode == 0, finished.stderr
     assert metrics(tmp_path / "killed") == whole
     assert best(tmp_path / "killed").name == best(tmp_path / "whole").name
-    ours, theirs = (weights(best(tmp_path / name)) for name in ("whole", "killed"))
+    ours, theirs = (tensors(best(tmp_path / name)) for name in ("whole", "killed"))
     for name, value in ours.items():
         np.testing.assert_array_equal(value, theirs[name], err_msg=name)
 

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests.tfrs_mmse import runs
+from tests.tfrs_mmse.runs import weights
 from tfrs_mmse import (
     checkpoints,
     examples,
@@ -21,15 +23,6 @@ from tfrs_mmse import (
 from tfrs_mmse.cli import CommandError
 from tfrs_mmse.config import TrainConfig
 
-SMALL = [
-    "embedding_dim=8",
-    "attribute_dim=4",
-    "batch_size=64",
-    "synthetic_queries=16",
-    "uniform_negatives=32",
-    "epochs=2",
-]
-
 
 @pytest.fixture
 def data(simulated_shop: Any, tmp_path: Path) -> Path:
@@ -38,8 +31,7 @@ def data(simulated_shop: Any, tmp_path: Path) -> Path:
 
 
 def arguments(data: Path, model_dir: Path, *flags: str) -> list[str]:
-    settings = [flag for setting in SMALL for flag in ("--set", setting)]
-    return ["--data", str(data), "--model-dir", str(model_dir), *settings, *flags]
+    return [*runs.arguments(data, model_dir), *flags]
 
 
 def shards(data: Path, stream: str = schema.TRAIN) -> list[Path]:
@@ -70,12 +62,6 @@ def fails(capsys: pytest.CaptureFixture[str], argv: list[str]) -> str:
     assert out == ""
     assert err.splitlines()[-1].startswith("error: ")
     return err.splitlines()[-1]
-
-
-def weights(model_dir: Path) -> dict[str, np.ndarray]:
-    reader = tf.train.load_checkpoint(str(checkpoints.saved(model_dir)[-1]))
-    names = reader.get_variable_to_shape_map()
-    return {name: reader.get_tensor(name) for name in names if "GRAPH" not in name}
 
 
 @pytest.mark.parametrize("stream", [schema.TRAIN, schema.ITEMS])

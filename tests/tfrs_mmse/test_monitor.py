@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests.tfrs_mmse.runs import arguments
 from tfrs_mmse import schema, train
 from tfrs_mmse.checkpoints import saved
 from tfrs_mmse.monitor import (
@@ -19,15 +20,6 @@ from tfrs_mmse.monitor import (
 )
 from tfrs_mmse.schema import Level
 from tfrs_mmse.scores import Scores
-
-SMALL = [
-    "embedding_dim=8",
-    "attribute_dim=4",
-    "batch_size=32",
-    "synthetic_queries=16",
-    "uniform_negatives=32",
-    "epochs=2",  # of four steps
-]
 
 
 def test_rows_of_a_gradient_that_come_twice_are_one_row() -> None:
@@ -110,9 +102,9 @@ def test_later_steps_and_half_a_record_are_trimmed(tmp_path: Path) -> None:
 
 
 def run(data: Path, model_dir: Path, every: int, *settings: str) -> None:
-    flags = [flag for s in (*SMALL, *settings) for flag in ("--set", s)]
-    flags += ["--data", str(data), "--model-dir", str(model_dir)]
-    assert train.main([*flags, "--summary-steps", str(every)]) == 0
+    """Two epochs of four steps."""
+    argv = arguments(data, model_dir, "batch_size=32", *settings)
+    assert train.main([*argv, "--summary-steps", str(every)]) == 0
 
 
 @pytest.mark.slow

@@ -14,12 +14,18 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 PROGRAM = Path(__file__).with_name("replica_program.py")
 SMALL = "grains=word,category embedding_dim=4 attribute_dim=2 batch_size=25 ranking_warmup=0.0"
+MIXED = (
+    # With gradients that do not overflow at once, as those of small batches do at small temperatures.
+    f"{SMALL} synthetic_queries=8 uniform_negatives=80 precision=mixed_float16 "
+    "temperature=1 ranking_temperature=1"
+)
 SETTINGS = (
     # Random items stand on both workers, and are asked for by synthetic queries.
     f"{SMALL} synthetic_queries=8 uniform_negatives=80",
     # The last of the three steps has a worker without a single request or item.
     f"{SMALL} synthetic_queries=0 uniform_negatives=0 retrieval_loss=hinge margin=0.6 "
     "ranking_loss=listwise unclicked_position_exponent=0.5",
+    MIXED,
 )
 
 Results = dict[str, np.ndarray]
@@ -94,12 +100,15 @@ def test_two_workers_compute_what_one_does_with_both_their_batches(
     results: tuple[Results, ...], settings: str
 ) -> None:
     first, second, alone = (
-        {name: value for name, value in r.items() if name.startswith(settings)}
+        {name: value for name, value in r.items() if name.startswith(f"{settings}/")}
         for r in results
     )
     assert first.keys() == second.keys() == alone.keys()
     for name, expected in alone.items():
         assert_array_equal(first[name], second[name], err_msg=name)
-        # Sums in another order, and roots of them: single precision, a few steps on.
-        assert_allclose(first[name], expected, rtol=1e-4, atol=1e-6, err_msg=name)
+        # Sums in another order, and roots of them: single or half precision, a few steps on.
+        rtol, atol = (2e-2, 2e-3) if settings == MIXED else (1e-4, 1e-6)
+        assert_allclose(first[name], expected, rtol=rtol, atol=atol, err_msg=name)
     assert any("ranking_loss after" in name and v > 0 for name, v in alone.items())
+    sums = [value for name, value in alone.items() if "sum of" in name]
+    assert any((value != np.float32(0.1)).any() for value in sums)  # as they begin

@@ -14,33 +14,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfrs_mmse import checkpoints, restore, schema, train
+from tests.tfrs_mmse.runs import arguments, metrics, weights
+from tfrs_mmse import checkpoints, restore, train
 from tfrs_mmse.model import TwoTowerModel
-
-SMALL = [
-    "embedding_dim=8",
-    "attribute_dim=4",
-    "batch_size=64",
-    "synthetic_queries=16",
-    "uniform_negatives=32",
-]
-
-
-def arguments(data: Path, model_dir: Path, *settings: str) -> list[str]:
-    flags = [flag for setting in (*SMALL, *settings) for flag in ("--set", setting)]
-    return ["--data", str(data), "--model-dir", str(model_dir), *flags]
-
-
-def metrics(model_dir: Path) -> list[dict[str, Any]]:
-    lines = (model_dir / schema.METRICS).read_text().splitlines()
-    return [json.loads(line) for line in lines]
-
-
-def weights(model_dir: Path) -> dict[str, np.ndarray]:
-    """Everything in the newest checkpoint: the model, the optimiser's slots, the step."""
-    reader = tf.train.load_checkpoint(str(checkpoints.saved(model_dir)[-1]))
-    names = reader.get_variable_to_shape_map().keys()
-    return {name: reader.get_tensor(name) for name in names if "GRAPH" not in name}
 
 
 @pytest.mark.slow

@@ -10,38 +10,8 @@ import pytest
 import tensorflow as tf
 
 from beam import preprocess
+from tests.tfrs_mmse.runs import arguments, metrics
 from tfrs_mmse import model, restore, run_directory, schema, tasks, train
-
-SMALL = [
-    "embedding_dim=8",
-    "attribute_dim=4",
-    "batch_size=64",
-    "synthetic_queries=16",
-    "uniform_negatives=32",
-    "epochs=2",
-]
-
-
-def arguments(
-    data: Path, model_dir: Path, *settings: str, preset: str = "mmse"
-) -> list[str]:
-    flags = [flag for setting in (*SMALL, *settings) for flag in ("--set", setting)]
-    return [
-        "--data",
-        str(data),
-        "--model-dir",
-        str(model_dir),
-        "--preset",
-        preset,
-        *flags,
-    ]
-
-
-def metrics(model_dir: Path) -> list[dict[str, Any]]:
-    return [
-        json.loads(line)
-        for line in (model_dir / schema.METRICS).read_text().splitlines()
-    ]
 
 
 def fails_with(
