@@ -1,6 +1,7 @@
 """From raw logs to an answered query over a real socket, through the commands that users type."""
 
 import contextlib
+import io
 import json
 import os
 import re
@@ -8,7 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -104,27 +105,25 @@ def result_of(capsys: pytest.CaptureFixture[str]) -> Any:
     return json.loads(capsys.readouterr().out)
 
 
-@pytest.mark.parametrize("index", ["exact", "scann"])
-def test_ten_requests_become_an_answer(
-    index: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    events, items = write_logs(tmp_path)
-    data, run, models = (
-        str(tmp_path / "examples"),
-        str(tmp_path / "run"),
-        tmp_path / "models",
-    )
-    assert (
-        preprocess.main(
-            ["--events", str(events), "--items", str(items), "--output", data]
-        )
-        == 0
-    )
-    # Of the ten requests the last two lie in the last fifth of the period.
-    assert {
-        split: n["requests"] for split, n in result_of(capsys)["splits"].items()
-    } == {"train": 8, "test": 2}
+class TinyShop(NamedTuple):
+    items: Path
+    data: Path
+    run: Path
 
+
+@pytest.fixture(scope="module")
+def tiny_shop(tmp_path_factory: pytest.TempPathFactory) -> TinyShop:
+    """Ten requests, preprocessed and trained on."""
+    root = tmp_path_factory.mktemp("tiny")
+    events, items = write_logs(root)
+    data, run = root / "examples", root / "run"
+    source = ["--events", str(events), "--items", str(items), "--output", str(data)]
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out):
+        assert preprocess.main(source) == 0
+    # Of the ten requests the last two lie in the last fifth of the period.
+    splits = json.loads(out.getvalue())["splits"]
+    assert {s: n["requests"] for s, n in splits.items()} == {"train": 8, "test": 2}
     settings = [
         "epochs=30",
         "embedding_dim=16",
@@ -134,19 +133,34 @@ def test_ten_requests_become_an_answer(
         "batch_size=4",
     ]
     flags = [flag for setting in settings for flag in ("--set", setting)]
-    assert train.main(["--data", data, "--model-dir", run, *flags]) == 0
-    capsys.readouterr()
+    assert train.main(["--data", str(data), "--model-dir", str(run), *flags]) == 0
+    return TinyShop(items, data, run)
 
+
+def test_ten_requests_are_enough_to_find_what_was_clicked(
+    tiny_shop: TinyShop, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, run = str(tiny_shop.data), str(tiny_shop.run)
     assert evaluate.main(["--data", data, "--model-dir", run]) == 0
     figures = result_of(capsys)
     assert figures["num_queries"] == 2
     assert figures["systems"]["mmse"]["clicked"]["recall@10"] == 1.0  # ten of six items
 
+
+@pytest.mark.parametrize("index", ["exact", "scann"])
+def test_ten_requests_become_an_answer(
+    index: str,
+    tiny_shop: TinyShop,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    items, data, run = tiny_shop
+    models = tmp_path / "models"
     exporting = [
         "--data",
-        data,
+        str(data),
         "--model-dir",
-        run,
+        str(run),
         "--output",
         str(models),
         "--index",

@@ -1,12 +1,13 @@
 """What a training step costs, and what it would cost at least.
 
-    python -m benchmarks.train.cost --examples DIR [--preset mmse] [--steps 40] [--set key=value ...]
+    python -m benchmarks.train.cost --examples DIR [--preset mmse] [--steps 40] [--set key=value ...] [--floor]
 
-`floor` counts what a step cannot do without, as means over some batches: the products of the similarity matrix and of
-the linear maps, forward and twice backward, at the speed of TensorFlow's own matrix product here; the rows of the
-tables that are read, summed and updated, at the speed of
-a plain sum; and the input, which runs on the same cores. Nothing
-that is done to a score, no sorting and no unpacking of a batch is in it. `times_floor` is how far we are.
+`peak_memory_mb` is that of the process, `estimated_memory_mb` what a training would say of it before it starts, and
+`check_seconds` what it takes to read all shards to their ends first. `floor` counts what a step cannot do without, as
+means over some batches: the products of the similarity matrix and of the linear maps, forward and twice backward, at
+the speed of TensorFlow's own matrix product here; the rows of the tables that are read, summed and updated, at the
+speed of a plain sum; and the input, which runs on the same cores. Nothing that is done to a score, no sorting and no
+unpacking of a batch is in it. `times_floor` is how far we are.
 """
 
 import math
@@ -21,7 +22,7 @@ import tensorflow as tf
 
 from benchmarks import machine
 from benchmarks.train.ours import Training, start
-from tfrs_mmse import cli, schema
+from tfrs_mmse import cli, examples, resources, schema
 from tfrs_mmse.batches import Batch
 from tfrs_mmse.presets import PRESETS
 from tfrs_mmse.towers import fused_dim
@@ -41,6 +42,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--floor", action="store_true", help="count the floor as well")
     args = parser.parse_args(argv)
     config = PRESETS[args.preset]().override([*args.set, "epochs=1000"])
+    started = time.perf_counter()
+    manifest = schema.Manifest.read(args.examples)
+    used = examples.check(args.examples, manifest, config)
+    check_seconds = time.perf_counter() - started
     training = start(args.examples, config)
     for _ in range(_WARM_UP):
         training.take()
@@ -58,6 +63,10 @@ def main(argv: Sequence[str] | None = None) -> None:
             float(np.mean(milliseconds)) / config.batch_size * 1e3, 1
         ),
         "peak_memory_mb": round(machine.peak_memory() / 1e6),
+        "estimated_memory_mb": round(
+            resources.memory(config, manifest, used.record_bytes).total / 1e6
+        ),
+        "check_seconds": round(check_seconds, 2),
         "table_mb": round(
             sum(math.prod(v.shape) for v in training.trained.model.variables) * 4 / 1e6
         ),

@@ -7,7 +7,6 @@ import zipfile
 from pathlib import Path
 
 import apache_beam
-import pytest
 
 _CACHE = Path.home() / ".cache" / "tfrs-mmse"
 # Java and Python of Beam need not be of one version: what passes between them has been the same for years.
@@ -21,13 +20,13 @@ _PARTS = (
 _MAIN = "org.apache.beam.runners.flink.FlinkJobServerDriver"
 
 
-def flink_jar() -> Path:
-    """The jar; the test is skipped where there is none to be had.
+def flink_jar() -> Path | None:
+    """The jar; None where there is none to be had.
 
     FLINK_JOB_SERVER_JAR of the environment names one; otherwise Maven gets it, once.
     """
     if not shutil.which("java"):
-        pytest.skip("there is no java")
+        return None
     if given := os.environ.get("FLINK_JOB_SERVER_JAR"):
         return Path(given)
     _, artifact, version = _WHOLE.split(":")
@@ -37,14 +36,14 @@ def flink_jar() -> Path:
     if whole.exists() or launcher.exists():
         return whole if whole.exists() else launcher
     if not shutil.which("mvn"):
-        pytest.skip(f"there is neither FLINK_JOB_SERVER_JAR nor Maven to get {_WHOLE}")
+        return None
     if _maven("dependency:copy", f"-Dartifact={_WHOLE}", f"-DoutputDirectory={_CACHE}"):
         return whole
     parts.mkdir(parents=True, exist_ok=True)
     (parts / "pom.xml").write_text(_pom())
     copy = ["dependency:copy-dependencies", "-DoutputDirectory=jars"]
     if not _maven(*copy, folder=parts):
-        pytest.skip(f"Maven can get neither {_WHOLE} nor its parts")
+        return None
     _write_launcher(launcher, sorted((parts / "jars").iterdir()))
     return launcher
 

@@ -2,9 +2,10 @@
 
 Both speak the same protocols with the command and with the workers, so what only they ask of the pipeline (its graph
 as a message, errors as text, counters from another process) is tested on any machine. Flink itself is tested where
-there is Java and a job server for it (`flink_server.py`).
+there is Java and a job server for it (`flink_server.py`), errors and kills then with it alone.
 """
 
+import contextlib
 import json
 import os
 import shutil
@@ -40,10 +41,28 @@ class Engine(NamedTuple):
 
 
 @pytest.fixture(params=["beam", "flink"])
-def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
-    if request.param == "flink":
-        yield flink()
+def each_engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
+    if request.param == "beam":
+        with beams_own(tmp_path) as engine:
+            yield engine
+    elif (jar := flink_jar()) is None:
+        pytest.skip("there is no Java, or no job server of Flink for it")
+    else:
+        yield flink(jar)
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[Engine]:
+    """Flink, if it can be had."""
+    if (jar := flink_jar()) is not None:
+        yield flink(jar)
         return
+    with beams_own(tmp_path) as own:
+        yield own
+
+
+@contextlib.contextmanager
+def beams_own(tmp_path: Path) -> Iterator[Engine]:
     port = tmp_path / "port"
     module = "apache_beam.runners.portability.local_job_service_main"
     with subprocess.Popen(
@@ -61,7 +80,7 @@ def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
         server.kill()
 
 
-def flink() -> Engine:
+def flink(jar: Path) -> Engine:
     """A local Flink with two task slots, inside the job server's process.
 
     The options of the Java machine are those that Flink itself starts with on Java 17.
@@ -76,7 +95,7 @@ def flink() -> Engine:
         "--parallelism=2",
         *opened,
     ]
-    return Engine([*flags, f"--flink_job_server_jar={flink_jar()}"], java_of)
+    return Engine([*flags, f"--flink_job_server_jar={jar}"], java_of)
 
 
 def java_of(command: int) -> int:
@@ -110,11 +129,11 @@ def wait_for(what: Callable[[], object]) -> None:
 
 
 def test_the_records_and_the_accounting_are_those_of_the_direct_runner(
-    simulated_shop: Shop, engine: Engine, tmp_path: Path
+    simulated_shop: Shop, each_engine: Engine, tmp_path: Path
 ) -> None:
     output = tmp_path / "out"
     done = subprocess.run(
-        arguments(simulated_shop, output, engine), capture_output=True, text=True
+        arguments(simulated_shop, output, each_engine), capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
     assert files(output) == files(simulated_shop.examples)

@@ -1,12 +1,12 @@
 """The programs that preprocessing is compared with do the same work: the same records, levels and joins."""
 
+import contextlib
 import functools
 import gzip
+import io
 import json
-import subprocess
-import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,11 @@ import polars as pl
 import pytest
 import tensorflow as tf
 
+import beam.preprocess
 from beam.config import PreprocessConfig
 from benchmarks.preprocess import __main__ as preprocess
 from benchmarks.preprocess import measure, with_polars
+from benchmarks.preprocess.element_wise import __main__ as element_wise
 from tfrs_mmse import schema
 from tfrs_mmse.cli import CommandError
 
@@ -150,6 +152,9 @@ EVENTS: list[Any] = [
 ]
 
 
+FOR_NASTY_LOGS = {"max_rejected": 1.0, "test_fraction": 0.4, "num_shards": 2}
+
+
 def write_log(path: Path, rows: list[Any]) -> None:
     lines = [json.dumps(row, ensure_ascii=False).encode() for row in rows]
     lines[3:3] = [b"", *BAD_LINES, b"  "]
@@ -166,17 +171,19 @@ def examples(folder: Path, stream: str) -> Iterator[tf.train.Example]:
             yield tf.train.Example.FromString(record.numpy())
 
 
-def run(module: str, *args: object) -> Any:
-    argv = [sys.executable, "-m", module, *map(str, args)]
-    return json.loads(subprocess.run(argv, stdout=subprocess.PIPE, check=True).stdout)
+def run(program: Callable[[list[str]], int], *args: object) -> Any:
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out):
+        assert program([*map(str, args)]) == 0
+    return json.loads(out.getvalue())
 
 
 def check_same_records(events: Path, items: Path, work: Path, config: Any) -> None:
     (work / "config.json").write_text(json.dumps(config))
     args = ["--events", events, "--items", items, "--config", work / "config.json"]
     ours, theirs = work / "ours", work / "theirs"
-    summary = run("beam.preprocess", *args, "--output", ours)
-    other = run("benchmarks.preprocess.element_wise", *args, "--output", theirs)
+    summary = run(beam.preprocess.main, *args, "--output", ours)
+    other = run(element_wise.main, *args, "--output", theirs)
     for stream in (*schema.SPLITS, schema.ITEMS):
         expected, found = records(theirs, stream), records(ours, stream)
         assert sum(found.values()) > 2
@@ -208,7 +215,7 @@ def test_element_wise_pipeline_makes_the_same_records_of_a_nasty_log(
 ) -> None:
     write_log(tmp_path / "events.jsonl", EVENTS)
     write_log(tmp_path / "items.jsonl", ITEMS)
-    limits = {"max_rejected": 1.0, "max_request_items": 35, "test_fraction": 0.4}
+    limits = {"max_request_items": 35, **FOR_NASTY_LOGS}
     check_same_records(
         tmp_path / "events.jsonl", tmp_path / "items.jsonl", tmp_path, limits | config
     )
@@ -222,32 +229,20 @@ def test_element_wise_pipeline_makes_the_same_records_of_a_simulated_log(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("items", "events"),
-    [
-        pytest.param(
-            [],
-            [
-                impression("far", 1250, "shoe", "i1", position=2**31 - 1),
-                click("far", 1250, "shoe", "i4", position=2**31 - 2),
-            ],
-            id="the last position plus unclicked_below is no 32-bit integer",
-        ),
-        pytest.param(
-            [{"item_id": "big", "title": 123456789012345678901}],
-            [click("big", 1500, "shoe", "big"), click("q", 1500, 10**20 + 1, "a")],
-            id="an integer of more than 64 bits is a title or a query",
-        ),
-    ],
-)
-def test_numbers_of_more_than_32_and_64_bits_make_no_difference(
-    tmp_path: Path, items: list[Any], events: list[Any]
-) -> None:
+def test_numbers_of_more_than_32_and_64_bits_make_no_difference(tmp_path: Path) -> None:
+    events = [
+        # The last position plus `unclicked_below`.
+        impression("far", 1250, "shoe", "i1", position=2**31 - 1),
+        click("far", 1250, "shoe", "i4", position=2**31 - 2),
+        # A title, and a query.
+        click("big", 1500, "shoe", "big"),
+        click("q", 1500, 10**20 + 1, "a"),
+    ]
+    items = [{"item_id": "big", "title": 123456789012345678901}]
     write_log(tmp_path / "events.jsonl", [*EVENTS, *events])
     write_log(tmp_path / "items.jsonl", [*ITEMS, *items])
-    config = {"max_rejected": 1.0, "test_fraction": 0.4}
     check_same_records(
-        tmp_path / "events.jsonl", tmp_path / "items.jsonl", tmp_path, config
+        tmp_path / "events.jsonl", tmp_path / "items.jsonl", tmp_path, FOR_NASTY_LOGS
     )
 
 

@@ -427,6 +427,7 @@ def test_a_small_table_comes_from_the_real_commands(
         *arguments(tmp_path, "--systems", "mmse", "bm25"),
         *("--requests", "600", "--items", "300", "--set", "epochs=1"),
         *("--set", "embedding_dim=16", "--set", "batch_size=128"),
+        *("--set", "grains=word,category"),
     ]
     assert quality.main(argv) == 0
     first = json.loads(capsys.readouterr().out)["measurements"]

@@ -124,7 +124,7 @@ def test_a_training_that_goes_on_sees_what_it_would_have_seen(
     simulated_shop: Any, preset: str
 ) -> None:
     config = PRESETS[preset]().override(
-        ["batch_size=100", "synthetic_queries=40", "epochs=3"]
+        ["grains=word,brand", "batch_size=100", "synthetic_queries=40", "epochs=3"]
         + (["uniform_negatives=70"] if preset == "mmse" else [])
     )
     manifest = schema.Manifest.read(simulated_shop.examples)

@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-import tensorflow as tf
 
+from tests.tfrs_mmse.runs import weights
 from tfrs_mmse import checkpoints, restore, schema, train
 from tfrs_mmse.batches import training_batches
 
@@ -109,13 +109,6 @@ def cluster_of() -> Iterator[Any]:
     yield make
     for cluster in made:
         cluster.close()
-
-
-def weights(model_dir: Path) -> dict[str, np.ndarray]:
-    """Everything in the newest checkpoint: the model, the optimiser's slots, the step."""
-    reader = tf.train.load_checkpoint(str(checkpoints.saved(model_dir)[-1]))
-    names = reader.get_variable_to_shape_map().keys()
-    return {name: reader.get_tensor(name) for name in names if "GRAPH" not in name}
 
 
 def told(ended: Ended) -> str:

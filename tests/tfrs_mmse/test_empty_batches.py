@@ -17,6 +17,7 @@ from tfrs_mmse.presets import PRESETS
 from tfrs_mmse.records import Items, Requests
 
 SMALL = {
+    "grains": "word,category",
     "embedding_dim": 8,
     "attribute_dim": 4,
     "batch_size": 8,

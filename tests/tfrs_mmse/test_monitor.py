@@ -136,7 +136,7 @@ def test_looking_changes_nothing_and_shows_every_step_once(
         "epoch/ranking_loss",
         "gradient_norm",
         "embedding_norm/word",
-        "embedding_norm/brand",
+        "embedding_norm/category",
         "learning_rate",
         "temperature",
         "fusion/word",

@@ -164,7 +164,7 @@ def test_a_loss_that_is_no_number_stops_training_at_its_step(
 def test_a_diverging_loss_stops_training_and_keeps_the_last_checkpoint(
     simulated_shop: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    settings = ["learning_rate=1e6", "batch_size=8", "epochs=30"]
+    settings = ["grains=", "learning_rate=1e6", "batch_size=8", "epochs=30"]
     fails_with(
         capsys,
         arguments(simulated_shop.examples, tmp_path, *settings),
