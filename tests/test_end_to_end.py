@@ -238,7 +238,7 @@ def test_a_catalogue_alone_gives_a_model_that_a_later_log_judges(
 
 
 @pytest.mark.slow
-def test_real_search_logs_with_default_settings_beat_bm25(
+def test_a_model_of_real_search_logs_soon_finds_more_than_bm25(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     if not (ELO7 / "convert.py").exists():
@@ -263,7 +263,8 @@ def test_real_search_logs_with_default_settings_beat_bm25(
     accounting = result_of(capsys)["accounting"]
     assert accounting["events"]["read"] == 253_851
     data_and_model = ["--data", str(data), "--model-dir", str(run)]
-    assert train.main(data_and_model) == 0
+    # A third of the default; benchmarks/results/quality.md has all of it.
+    assert train.main([*data_and_model, "--set", "epochs=4"]) == 0
     capsys.readouterr()
     assert evaluate.main([*data_and_model, "--run-output", str(tmp_path / "mmse")]) == 0
     figures = result_of(capsys)

@@ -19,8 +19,8 @@ _V1 = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
 def available_memory(proc: Path = _PROC, cgroups: Path = _CGROUPS) -> int:
     """The most memory that this process can come to hold, in bytes: what it holds, and what it may still get.
 
-    The least of three decides: what the machine has free, swap included; the limit of the control group, which is how
-    containers are limited; and the limit of the process's own addresses (`ulimit -v`).
+    The least of these decides: what the machine has free, swap included; the limit of the control group, which is how
+    containers are limited; and the limits of the process's own addresses and data (`ulimit -v` and `-d`).
 
     Args:
         proc: Where the kernel tells of processes.
@@ -33,6 +33,9 @@ def available_memory(proc: Path = _PROC, cgroups: Path = _CGROUPS) -> int:
     if addresses != resource.RLIM_INFINITY:
         reserved = _RESERVED * len(os.sched_getaffinity(0))
         free.append(addresses - process["VmSize"] - reserved)
+    data, _ = resource.getrlimit(resource.RLIMIT_DATA)
+    if data != resource.RLIM_INFINITY:
+        free.append(data - process["VmData"])
     return process["VmRSS"] + max(0, min(free))
 
 

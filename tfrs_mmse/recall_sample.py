@@ -1,6 +1,6 @@
 """Recall on a fixed sample of queries and items: small enough to be measured after every epoch."""
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +10,7 @@ from tfrs_mmse import schema
 from tfrs_mmse.batches import chosen_levels, make_batch
 from tfrs_mmse.holdout import records_of
 from tfrs_mmse.model import TwoTowerModel
-from tfrs_mmse.records import parse_catalogue, parse_requests
+from tfrs_mmse.records import Ids, parse_catalogue, parse_requests
 from tfrs_mmse.retrieval import top_k
 
 K = 10
@@ -50,6 +50,8 @@ class RecallSample:
             left_out: Names of shards that are not read.
         """
         self._model = model
+        self._embed_queries = _where_the_tables_are(model.query_embedding)
+        self._embed_items = _where_the_tables_are(model.item_embedding)
         asked = chosen_levels(
             parse_requests(requests, spec), unclicked=False, ordered_level=True
         )
@@ -79,15 +81,22 @@ class RecallSample:
             {g: ids[start : start + _BLOCK] for g, ids in self._item_ids.items()}
             for start in range(0, self._num_items, _BLOCK)
         ]
-        embed = self._model.item_embedding
-        items = np.concatenate([embed(block).numpy() for block in blocks])
-        found = top_k(
-            self._model.query_embedding(self._query_ids).numpy(), items, K
-        ).index
+        items = np.concatenate([self._embed_items(block).numpy() for block in blocks])
+        found = top_k(self._embed_queries(self._query_ids).numpy(), items, K).index
         pairs = np.arange(len(found))[:, None] * self._num_items + found
         hits = np.isin(pairs, self._relevant).sum(axis=1)
         has = self._num_relevant > 0
         return float(np.sum(hits[has] / self._num_relevant[has]) / max(has.sum(), 1))
+
+
+def _where_the_tables_are(
+    embed: Callable[[Ids], tf.Tensor],
+) -> Callable[[Ids], tf.Tensor]:
+    """As a graph if parameter servers hold the tables: eager operations would fetch them whole."""
+    strategy = tf.distribute.get_strategy()
+    if not isinstance(strategy, tf.distribute.ParameterServerStrategy):
+        return embed
+    return tf.function(embed, reduce_retracing=True)
 
 
 def _pairs(positive_key: tf.RaggedTensor, candidate_key: np.ndarray) -> np.ndarray:

@@ -18,7 +18,7 @@ def machine(root: Path, *, cgroup: str) -> tuple[Path, Path]:
         "MemTotal:       16000 kB\nMemAvailable:    8000 kB\nSwapFree:        1000 kB\nHugePages_Total:       0\n"
     )
     (root / "proc" / "self" / "status").write_text(
-        "Name:\tpython\nVmSize:\t    2000 kB\nVmRSS:\t     500 kB\n"
+        "VmSize:\t    2000 kB\nVmRSS:\t     500 kB\nVmData:\t    1200 kB\n"
     )
     (root / "proc" / "self" / "cgroup").write_text(cgroup)
     return root / "proc", root / "cgroup"
@@ -90,12 +90,30 @@ def test_the_limit_of_addresses_leaves_less_than_is_unused_and_less_on_more_core
     places = machine(tmp_path, cgroup="0::/\n")
     (places[0] / "meminfo").write_text("MemAvailable: 99000000 kB\nSwapFree: 0 kB\n")
     limit = 40_000_000 * KB
-    monkeypatch.setattr(resource, "getrlimit", lambda _: (limit, limit))
+    limit_one(monkeypatch, resource.RLIMIT_AS, limit)
     rooms = []
     for cores in (1, 2):
         monkeypatch.setattr(os, "sched_getaffinity", lambda _, n=cores: set(range(n)))
         rooms.append(available_memory(*places))
     assert limit - 1500 * KB > rooms[0] > rooms[1] > limit / 2
+
+
+def limit_one(monkeypatch: pytest.MonkeyPatch, which: int, limit: int) -> None:
+    """One limit of a process; the others are none."""
+    none = resource.RLIM_INFINITY
+    monkeypatch.setattr(
+        resource,
+        "getrlimit",
+        lambda asked: (limit, limit) if asked == which else (none, none),
+    )
+
+
+def test_the_limit_of_data_leaves_what_is_below_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    places = machine(tmp_path, cgroup="0::/\n")
+    limit_one(monkeypatch, resource.RLIMIT_DATA, 1500 * KB)
+    assert available_memory(*places) == (500 + 1500 - 1200) * KB
 
 
 def test_this_machine_has_some_memory_and_disk(tmp_path: Path) -> None:
