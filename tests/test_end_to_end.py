@@ -266,7 +266,7 @@ def test_a_model_of_real_search_logs_soon_finds_more_than_bm25(
     # A third of the default; benchmarks/results/quality.md has all of it.
     assert train.main([*data_and_model, "--set", "epochs=4"]) == 0
     capsys.readouterr()
-    assert evaluate.main([*data_and_model, "--run-output", str(tmp_path / "mmse")]) == 0
+    assert evaluate.main([*data_and_model, "--no-report"]) == 0
     figures = result_of(capsys)
     mmse, bm25 = (figures["systems"][name]["clicked"] for name in ("mmse", "bm25"))
     assert mmse["recall@100"] > bm25["recall@100"] > 0.8

@@ -85,7 +85,7 @@ class ProgressBar:
             mininterval=0.5,
             dynamic_ncols=True,
             # A narrow terminal cuts off what stands to the right: there the picture comes last.
-            bar_format="{desc} {percentage:.0f}% {rate_fmt} {remaining} left{postfix} {bar:20}",
+            bar_format="{desc} {percentage:.0f}% {rate_noinv_fmt} {remaining} left{postfix} {bar:20}",
             disable=is_quiet or not self._is_watched,
         )
 
@@ -106,10 +106,9 @@ class ProgressBar:
             recall: Validation recall after the last epoch that is done, if it is measured.
         """
         epoch = (step - 1) // self._steps_per_epoch + 1
-        values = {**losses, _LEARNING_RATE: learning_rate}
-        if recall is not None:
-            values[RECALL] = recall
-        text = shown(values)
+        # A narrow terminal cuts off what changes least.
+        measured = {} if recall is None else {RECALL: recall}
+        text = shown({**losses, **measured, _LEARNING_RATE: learning_rate})
         if self._is_watched:
             self._bar.set_description_str(
                 f"epoch {epoch}/{self._num_epochs}", refresh=False

@@ -150,11 +150,10 @@ class QueryTower(tf.keras.layers.Layer):
         }
         text = tf.concat(list(pooled.values()), axis=1)
         if self._early is not None:
-            return tf.math.l2_normalize(self._early(text), axis=1)
+            return _unit(self._early(text))
         # An attribute's side of the query is predicted from all of its text.
         units = [
-            tf.math.l2_normalize(self._maps[g.name](pooled.get(g.name, text)), axis=1)
-            for g in self._grains
+            _unit(self._maps[g.name](pooled.get(g.name, text))) for g in self._grains
         ]
         weights = self.fusion_weights(ids)
         return tf.concat(
@@ -236,15 +235,10 @@ class ItemTower(tf.keras.layers.Layer):
         """
         raw = {g.name: self._raw(g, ids) for g in self._grains}
         if self._early is not None:
-            return tf.math.l2_normalize(
-                self._early(tf.concat(list(raw.values()), axis=1)), axis=1
-            )
+            return _unit(self._early(tf.concat(list(raw.values()), axis=1)))
         units = [
-            tf.math.l2_normalize(
-                self._maps[g.name](raw[g.name])
-                if g.name in self._maps
-                else raw[g.name],
-                axis=1,
+            _unit(
+                self._maps[g.name](raw[g.name]) if g.name in self._maps else raw[g.name]
             )
             for g in self._grains
         ]
@@ -270,6 +264,16 @@ class ItemTower(tf.keras.layers.Layer):
         total = tf.reduce_sum(sums * self._field_weight[:, None], axis=1)
         weights = tf.linalg.matvec(tf.cast(counts, tf.float32), self._field_weight)
         return _mean(total, weights)
+
+
+def _unit(vector: tf.Tensor) -> tf.Tensor:
+    """Row-wise unit vectors, [N, dim] -> [N, dim]; a row of zeros stays one.
+
+    `tf.math.l2_normalize` gives such a row, a text without tokens, a gradient a million times too large. Nothing is
+    learned from it, but half precision overflows.
+    """
+    square = tf.reduce_sum(vector**2, axis=1, keepdims=True)
+    return vector * tf.math.rsqrt(tf.where(square > 0, tf.maximum(square, 1e-12), 1.0))
 
 
 def _mean(total: tf.Tensor, count: tf.Tensor) -> tf.Tensor:

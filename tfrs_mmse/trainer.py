@@ -196,9 +196,8 @@ class _Training:
                 self._after(step, is_saved=is_saved)
                 if is_saved:
                     saved = time.monotonic()
-                    stop.obey(
-                        f"after step {done} of {planned.num_steps}, which is saved"
-                    )
+                    where = f"after step {done} of {planned.num_steps}"
+                    stop.obey(f"{where}, which is saved" if cluster.is_chief else where)
                 if is_end and self._is_over():
                     break
         cluster.wait()  # until the last checkpoint is saved

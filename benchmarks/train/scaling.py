@@ -107,24 +107,32 @@ def _cost(requests: int, items: int, num_steps: int, folder: Path) -> dict[str, 
 
 
 def _plot(rows: list[dict[str, Any]]) -> Figure:
-    """Time and memory, over the size of the log and over that of the catalogue."""
-    figure = Figure(figsize=(9, 3.4), layout="constrained")
-    axes = figure.subplots(1, 2)
+    """Time above, memory below; over the size of the log on the left, over that of the catalogue on the right."""
+    figure = Figure(figsize=(9, 5), layout="constrained")
+    axes = figure.subplots(2, 2, sharex="col", sharey="row")
     smallest = rows[0]
-    for axis, name, other in (
-        (axes[0], "requests", "items"),
-        (axes[1], "items", "requests"),
+    for (above, below), name, other in zip(
+        axes.T, ("requests", "items"), ("items", "requests"), strict=True
     ):
         line = [row for row in rows if row[other] == smallest[other]]
         x = [row[name] for row in line]
-        axis.plot(
-            x, [r["microseconds_per_request"] for r in line], "o-", color="#0072b2"
-        )
-        axis.set(xscale="log", xlabel=name, ylabel="microseconds per request", ylim=0)
-        memory = axis.twinx()
-        memory.plot(x, [r["peak_memory_mb"] for r in line], "s--", color="#d55e00")
-        memory.plot(x, [2 * r["table_mb"] for r in line], "^:", color="#d55e00")
-        memory.set(ylabel="MB: peak (squares), tables and slots (triangles)", ylim=0)
+        above.plot(x, [r["microseconds_per_request"] for r in line], "o-")
+        per_token = [
+            1e6 * r["milliseconds_per_step"] / (r["item_tokens"] + r["query_tokens"])
+            for r in line
+        ]
+        above.plot(x, per_token, "s--")
+        below.plot(x, [r["peak_memory_mb"] for r in line], "o-")
+        below.plot(x, [2 * r["table_mb"] for r in line], "s--")
+        below.set(xscale="log", xlabel=f"{name} ({smallest[other]:,} {other})")
+        below.set_xticks(x, [f"{size:,}" for size in x])
+        below.minorticks_off()
+    top = max(row["microseconds_per_request"] for row in rows)
+    axes[0, 0].set(ylabel="time of a step", ylim=(0, 1.15 * top))
+    axes[0, 0].legend(["µs per request", "ns per token"], loc="lower left")
+    top = max(row["peak_memory_mb"] for row in rows)
+    axes[1, 0].set(ylabel="memory, MB", ylim=(0, 1.15 * top))
+    axes[1, 0].legend(["peak of the process", "tables and their slots"], loc="center")
     return figure
 
 

@@ -1,6 +1,8 @@
-"""Small trainings: the arguments of the command, and what it leaves in a model directory."""
+"""Small trainings: the arguments of the command, places for those of a cluster, and what they leave behind."""
 
+import contextlib
 import json
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +43,16 @@ def tensors(checkpoint: Path) -> dict[str, np.ndarray]:
     reader = tf.train.load_checkpoint(str(checkpoint))
     names = reader.get_variable_to_shape_map()
     return {name: reader.get_tensor(name) for name in names if "GRAPH" not in name}
+
+
+def free_addresses(number: int) -> list[str]:
+    """`host:port` of this machine, for the tasks of a cluster."""
+    with contextlib.ExitStack() as stack:
+        sockets = [
+            stack.enter_context(socket.create_server(("localhost", 0)))
+            for _ in range(number)
+        ]
+        return [f"localhost:{s.getsockname()[1]}" for s in sockets]
 
 
 def weights(model_dir: Path) -> dict[str, np.ndarray]:

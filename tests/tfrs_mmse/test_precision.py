@@ -136,6 +136,7 @@ class Trainee:
 
 def test_a_step_moves_the_weights_as_in_single_precision(simulated_shop: Any) -> None:
     exact = Trainee(simulated_shop, FLOAT32).movement()
+    # At the scale that a run begins with, so small a batch overflows.
     half = Trainee(simulated_shop, MIXED).scaled_by(2.0**10).movement()
     assert np.count_nonzero(exact) > 100
     length = np.linalg.norm(exact)

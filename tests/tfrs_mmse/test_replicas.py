@@ -2,7 +2,6 @@
 
 import json
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
+
+from tests.tfrs_mmse.runs import free_addresses
 
 PROGRAM = Path(__file__).with_name("replica_program.py")
 SMALL = "grains=word,category embedding_dim=4 attribute_dim=2 batch_size=25 ranking_warmup=0.0"
@@ -29,14 +30,6 @@ SETTINGS = (
 )
 
 Results = dict[str, np.ndarray]
-
-
-def free_addresses(number: int) -> list[str]:
-    sockets = [socket.create_server(("localhost", 0)) for _ in range(number)]
-    addresses = [f"localhost:{s.getsockname()[1]}" for s in sockets]
-    for s in sockets:
-        s.close()
-    return addresses
 
 
 def run_together(argv: list[list[str]], environments: list[dict[str, str]]) -> None:

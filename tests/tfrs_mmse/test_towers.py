@@ -5,7 +5,7 @@ from numpy.testing import assert_allclose
 
 from tfrs_mmse import schema
 from tfrs_mmse.config import TrainConfig
-from tfrs_mmse.towers import ItemTower, QueryTower, TokenEmbedding, fused_dim
+from tfrs_mmse.towers import ItemTower, QueryTower, TokenEmbedding, _unit, fused_dim
 
 WORD = schema.Grain(name="word", kind=schema.GrainKind.TEXT, size=10)
 BIGRAM = schema.Grain(name="bigram", kind=schema.GrainKind.TEXT, size=10)
@@ -177,3 +177,15 @@ def test_embedding_a_batch_is_embedding_its_rows():
         query_tower(QUERY)[1:2],
         rtol=1e-6,
     )
+
+
+def test_a_unit_vector_of_nothing_is_nothing_and_its_gradient_no_larger_than_what_comes() -> (
+    None
+):
+    vectors = tf.constant([[3.0, 4.0], [0.0, 0.0], [1e-9, 0.0]])
+    with tf.GradientTape() as tape:
+        tape.watch(vectors)
+        units = _unit(vectors)
+    assert_allclose(units, tf.math.l2_normalize(vectors, axis=1))
+    gradient = tape.gradient(units, vectors, output_gradients=tf.ones([3, 2]))
+    assert tf.reduce_max(tf.abs(gradient[:2])) <= 1
