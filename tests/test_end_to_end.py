@@ -125,7 +125,7 @@ def tiny_shop(tmp_path_factory: pytest.TempPathFactory) -> TinyShop:
     splits = json.loads(out.getvalue())["splits"]
     assert {s: n["requests"] for s, n in splits.items()} == {"train": 8, "test": 2}
     settings = [
-        "epochs=30",
+        "epochs=15",
         "embedding_dim=16",
         "attribute_dim=8",
         "synthetic_queries=4",

@@ -21,9 +21,8 @@ from tfrs_mmse.model import TwoTowerModel
 from tfrs_mmse.tf_config import Task
 
 SMALL = {
-    "grains": "word,category",
+    "grains": "word",
     "embedding_dim": 8,
-    "attribute_dim": 4,
     "batch_size": 32,
     "synthetic_queries": 16,
     "uniform_negatives": 32,

@@ -184,7 +184,7 @@ def test_a_real_run_peaks_near_its_estimate(
     simulated_shop: Any, tmp_path: Path, dim: int
 ) -> None:
     flags = ["--data", str(simulated_shop.examples), "--model-dir", str(tmp_path)]
-    for setting in (f"embedding_dim={dim}", "epochs=1"):
+    for setting in ("grains=word,category", f"embedding_dim={dim}", "epochs=1"):
         flags += ["--set", setting]
     ran = subprocess.run(
         [sys.executable, "-c", PROGRAM, *flags], capture_output=True, text=True

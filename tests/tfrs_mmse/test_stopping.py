@@ -70,7 +70,7 @@ def test_a_stopped_training_saves_the_step_that_it_came_to(
 ) -> None:
     argv = [sys.executable, "-m", "tfrs_mmse.train", "--checkpoint-seconds", "1"]
     argv += ["--data", str(simulated_shop.examples), "--model-dir", str(tmp_path)]
-    for setting in ("embedding_dim=8", "batch_size=4", "epochs=1000"):
+    for setting in ("grains=word", "embedding_dim=8", "batch_size=4", "epochs=1000"):
         argv += ["--set", setting]
     with subprocess.Popen(argv, stderr=subprocess.PIPE, text=True) as process:
         deadline = time.monotonic() + 120
