@@ -10,10 +10,10 @@ _PROC = Path("/proc")
 _CGROUPS = Path("/sys/fs/cgroup")
 # Names of: the limit, the usage, and the field of memory.stat that the kernel gives back when asked to.
 _V2 = ("memory.max", "memory.current", "inactive_file")
+_V1 = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
 # Addresses that TensorFlow's threads come to reserve, for each core, and never fill: without them it cannot start one,
 # and aborts.
 _RESERVED = 400_000_000
-_V1 = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
 
 
 def available_memory(proc: Path = _PROC, cgroups: Path = _CGROUPS) -> int:
