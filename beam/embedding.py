@@ -208,7 +208,7 @@ class _WriteShardFn(beam.DoFn):
 def shard_table(
     items: pl.DataFrame, vectors: np.ndarray, layout: ItemLayout
 ) -> pa.Table:
-    """A shard: id, title and embedding of each item, and the raw fields of its first ones in its metadata.
+    """A shard: id, title, attributes and embedding of each item, and the raw fields of its first ones as metadata.
 
     Args:
         items: N items, a table of `ItemLayout.table_schema`.
@@ -228,6 +228,13 @@ def shard_table(
             vectors.reshape(-1), vectors.shape[1]
         ),
     }
+    for name, kind in layout.attributes:
+        values = items[attribute_column(name)].to_numpy()
+        columns[embeddings.value_column(name)] = (
+            pa.array(values.astype(np.float32))
+            if kind is schema.GrainKind.NUMBER
+            else pa.array(values, pa.string())
+        )
     return pa.table(columns).replace_schema_metadata(
         {embeddings.SAMPLE: json.dumps(fields)}
     )

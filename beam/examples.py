@@ -7,7 +7,7 @@ import polars as pl
 
 from beam import wire
 from beam.featurize import ids_column, lengths_column
-from beam.items import text_column
+from beam.items import attribute_column, text_column
 from tfrs_mmse import schema
 from tfrs_mmse.schema import GrainKind, Level
 
@@ -73,7 +73,7 @@ def encode_items(
     """The record of each item, in the order of the rows.
 
     Args:
-        items: A table of items with their texts.
+        items: A table of items with their texts and attributes.
         pieces: Their `slot_pieces`.
         spec: The feature spec.
     """
@@ -92,6 +92,13 @@ def encode_items(
             name: wire.strings_feature(wire.runs(wire.strings(batch[name]), each))
             for name in (schema.TITLE, schema.TEXT)
         }
+        for grain in spec.attribute_grains:
+            values = items[attribute_column(grain.name)][start : start + _BATCH]
+            own[schema.item_value(grain.name)] = (
+                wire.floats_feature(wire.runs(wire.floats(values), each))
+                if grain.kind is GrainKind.NUMBER
+                else wire.strings_feature(wire.runs(wire.strings(values), each))
+            )
         yield from wire.examples(_slot_features(batch, each, spec) | own).to_pylist()
 
 

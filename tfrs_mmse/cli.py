@@ -1,6 +1,7 @@
 """What all commands share: logs on stderr, one JSON document on stdout, and one sentence when something is wrong."""
 
 import argparse
+import contextlib
 import functools
 import json
 import logging
@@ -90,8 +91,9 @@ def positive_int(text: str) -> int:
 
 
 def say(text: str) -> None:
-    """A progress line for a person, on stderr."""
-    print(text, file=sys.stderr, flush=True)
+    """A progress line for a person, on stderr; nothing fails because it cannot be written, to a full disk for one."""
+    with contextlib.suppress(OSError):
+        print(text, file=sys.stderr, flush=True)
 
 
 def print_result(result: Any) -> None:

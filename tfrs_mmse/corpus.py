@@ -1,5 +1,6 @@
 """The catalogue as vectors, and the held-out queries as text."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,7 +10,7 @@ import tensorflow as tf
 from tfrs_mmse import schema
 from tfrs_mmse.records import catalogue_batches
 from tfrs_mmse.restore import Trained
-from tfrs_mmse.streams import read_columns
+from tfrs_mmse.streams import read_columns, stream_files
 
 _BATCH = 4096
 
@@ -21,24 +22,70 @@ class Corpus(NamedTuple):
         item_id: [N] bytes.
         embedding: [N, D] float32.
         title: [N] bytes.
+        attributes: By name the values of those that the examples or embeddings hold: [N] bytes ("" is missing) of a
+            category, float32 (NaN is missing) of a number.
     """
 
     item_id: np.ndarray
     embedding: np.ndarray
     title: np.ndarray
+    attributes: dict[str, np.ndarray]
 
 
 def embed_items(trained: Trained, data: Path) -> Corpus:
     """Embeds the catalogue stream, in the order of its files."""
+    corpus = concatenate(list(embed_batches(trained, data)))
+    return corpus._replace(attributes=read_attributes(data, trained.manifest.features))
+
+
+def embed_batches(trained: Trained, data: Path) -> Iterator[Corpus]:
+    """As `embed_items`, batch by batch, without attributes."""
     embed = tf.function(trained.model.item_embedding, reduce_retracing=True)
-    item_id, embedding, title = [], [], []
     for batch in catalogue_batches(data, trained.manifest.features, batch_size=_BATCH):
-        item_id.append(batch.item_id.numpy())
-        embedding.append(embed(batch.items.ids).numpy())
-        title.append(batch.title.numpy())
+        yield Corpus(
+            batch.item_id.numpy(),
+            embed(batch.items.ids).numpy(),
+            batch.title.numpy(),
+            {},
+        )
+
+
+def concatenate(batches: list[Corpus]) -> Corpus:
+    """One catalogue of several without attributes, of which there is one at least."""
+    item_id, embedding, title, _ = zip(*batches, strict=True)
     return Corpus(
-        np.concatenate(item_id), np.concatenate(embedding), np.concatenate(title)
+        np.concatenate(item_id), np.concatenate(embedding), np.concatenate(title), {}
     )
+
+
+def read_attributes(data: Path, spec: schema.FeatureSpec) -> dict[str, np.ndarray]:
+    """Raw values of attributes by name, in the order of the catalogue stream; see `Corpus`.
+
+    Args:
+        data: Directory of examples; those of an older version hold none.
+        spec: Names the attributes.
+    """
+    files = stream_files(data, schema.ITEMS)
+    first = tf.data.TFRecordDataset(files, compression_type="GZIP").take(1)
+    held: set[str] = set()
+    for record in first.as_numpy_iterator():
+        held.update(tf.train.Example.FromString(record).features.feature)
+    features = {
+        schema.item_value(grain.name): tf.io.FixedLenFeature(
+            [],
+            tf.float32 if grain.kind is schema.GrainKind.NUMBER else tf.string,
+        )
+        for grain in spec.attribute_grains
+        if schema.item_value(grain.name) in held
+    }
+    if not features:
+        return {}
+    batches = list(read_columns(data, schema.ITEMS, features))
+    return {
+        grain.name: np.concatenate([batch[name] for batch in batches])
+        for grain in spec.attribute_grains
+        if (name := schema.item_value(grain.name)) in features
+    }
 
 
 def embed_queries(trained: Trained, queries: list[str]) -> np.ndarray:

@@ -17,6 +17,15 @@ EMBEDDINGS = "embeddings"  # how the names of the shards begin
 # Columns of a shard: `item_id` and `title` are strings, `embedding` is a list of D float32.
 ITEM_ID, TITLE, EMBEDDING = "item_id", "title", "embedding"
 
+
+def value_column(attribute: str) -> str:
+    """The column with an attribute's raw values: strings ("" is missing) of a category, float32 (NaN is) of a number.
+
+    Shards that an older version wrote have none.
+    """
+    return f"value/{attribute}"
+
+
 # In a shard's own metadata: JSON, the raw fields of its first items by name, null where a number is missing. Whoever
 # has the model can embed these again and see whether the shard is that model's.
 SAMPLE = b"tfrs_mmse.sample"

@@ -26,6 +26,12 @@ def available_memory(proc: Path = _PROC, cgroups: Path = _CGROUPS) -> int:
         proc: Where the kernel tells of processes.
         cgroups: Where it tells of control groups.
     """
+    held = _sizes(proc / "self" / "status")["VmRSS"]
+    return held + free_memory(proc, cgroups)
+
+
+def free_memory(proc: Path = _PROC, cgroups: Path = _CGROUPS) -> int:
+    """What this process may still get of the memory that `available_memory` tells of, in bytes."""
     machine = _sizes(proc / "meminfo")
     process = _sizes(proc / "self" / "status")
     free = [machine["MemAvailable"] + machine["SwapFree"], *_group_rooms(proc, cgroups)]
@@ -36,7 +42,7 @@ def available_memory(proc: Path = _PROC, cgroups: Path = _CGROUPS) -> int:
     data, _ = resource.getrlimit(resource.RLIMIT_DATA)
     if data != resource.RLIM_INFINITY:
         free.append(data - process["VmData"])
-    return process["VmRSS"] + max(0, min(free))
+    return max(0, min(free))
 
 
 def available_disk(folder: Path) -> int:

@@ -153,12 +153,7 @@ def tables(model: TwoTowerModel) -> dict[str, tf.Variable]:
         for layer in model.submodules
         if isinstance(layer, TokenEmbedding)
     }
-    attributes = {
-        variable.name.removesuffix("_table:0"): variable
-        for variable in model.item_tower.trainable_variables
-        if variable.name.endswith("_table:0")
-    }
-    return dict(sorted({**text, **attributes}.items()))
+    return dict(sorted({**text, **model.item_tower.attribute_tables}.items()))
 
 
 def root_mean_square_norm(table: tf.Tensor) -> tf.Tensor:

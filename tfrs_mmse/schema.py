@@ -67,10 +67,17 @@ def item_lengths(grain: str) -> str:
     return f"item/{grain}/length"
 
 
+def item_value(attribute: str) -> str:
+    """Items only: the attribute's value as the catalogue has it, bytes [1] ("" is missing) or float32 [1] (NaN is)."""
+    return f"item/value/{attribute}"
+
+
 # Signatures of the SavedModel and their tensors.
 SERVING_DEFAULT, SEARCH_EXCLUDING = "serving_default", "search_excluding"
+SEARCH_FILTERED = "search_filtered"
 EMBED_QUERY, EMBED_ITEM = "embed_query", "embed_item"
 SCORE, EXCLUDE, EMBEDDING = "score", "exclude", "embedding"  # beside QUERY and ITEM_ID
+K, FILTER, NUM_MATCHING = "k", "filter", "num_matching"  # of SEARCH_FILTERED
 
 MAX_QUERY_BYTES = 1024  # a longer query is a mistake or an attack; refused alike by preprocessing and serving
 

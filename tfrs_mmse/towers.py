@@ -9,6 +9,7 @@ Because w stands on the query side only, s is the inner product of concat_g(w_g(
 the towers return: one index serves the trained score exactly.
 """
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 
 import tensorflow as tf
@@ -215,13 +216,18 @@ class ItemTower(tf.keras.layers.Layer):
         )
         self._attributes = {
             g.name: self.add_weight(
-                name=f"{g.name}_table",
+                name=f"{_scope(g.name)}_table",
                 shape=[g.size, config.attribute_dim],
                 initializer=initializer,
             )
             for g in grains
             if g.kind is not schema.GrainKind.TEXT
         }
+
+    @property
+    def attribute_tables(self) -> dict[str, tf.Variable]:
+        """The embedding table of each attribute, [size, attribute_dim]."""
+        return dict(self._attributes)
 
     def call(self, ids: Ids) -> tf.Tensor:
         """Embeds items.
@@ -302,6 +308,12 @@ def _maps(
     }
 
 
+def _scope(name: str) -> str:
+    """A column's name as TensorFlow takes it in the names of a graph: a catalogue may call a column anything."""
+    name = re.sub(r"[^A-Za-z0-9_.-]", "_", name)
+    return name if name[:1].isalnum() else f"column{name}"
+
+
 def _linear(
     name: str,
     dim: int,
@@ -313,7 +325,7 @@ def _linear(
         dim,
         use_bias=False,
         kernel_initializer=initializer,
-        name=f"{name}_map",
+        name=f"{_scope(name)}_map",
         dtype=config.dtype_policy,
     )
 

@@ -172,7 +172,11 @@ def test_the_records_of_items_are_known_exactly(examples: Path) -> None:
         "item/bigram/length": [1, 0],
         "item/brand": [1],
         "item/price": [2],
+        "item/value/brand": [b"ACME"],
+        "item/value/price": [20.0],
     }
+    assert items[b"c"]["item/value/price"] == [pytest.approx(math.nan, nan_ok=True)]
+    assert items[b"d"]["item/value/brand"] == [b""]
     assert items[b"d"]["item/log_probability"] == [np.float32(math.log(1 / 3))]
 
 
