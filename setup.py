@@ -34,17 +34,22 @@ setup(
         "tensorflow-serving-api~=2.20.0",
         "apache-beam>=2.77,<3",
         "bm25s>=0.3",
+        "grpcio-health-checking>=1.80",
         "matplotlib>=3.10",
         "numpy>=2,<3",
         "orjson>=3.10",
         "polars>=2.1,<3",
+        "prometheus-client>=0.22",
         "pyarrow>=20",
         "ranx>=0.3.21",
         "tqdm>=4.66",
+        "uvloop>=0.21",
     ],
     extras_require={
         # Linux on x86-64 only; elsewhere `serving.export --index exact` needs nothing more.
         "scann": ["scann[tf]~=1.4.2"],
+        # For `python -m benchmarks.serve` alone.
+        "ann": ["faiss-cpu>=1.12", "hnswlib>=0.8"],
         # For `python -m benchmarks.train` alone.
         "torch": ["torch>=2.5"],
         "dev": [
@@ -55,6 +60,7 @@ setup(
             "pytest-timeout>=2.4",
             "pytest-xdist>=3.8",
             "ruff>=0.17",
+            "trustme>=1.2",
         ],
     },
 )

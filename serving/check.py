@@ -4,8 +4,9 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -20,7 +21,8 @@ from serving.agreement import (
     tolerance,
 )
 from serving.config import ExportConfig
-from serving.signatures import input_names
+from serving.sample_filters import passing, sample_filters
+from serving.signatures import MAX_K, input_names
 from tfrs_mmse import schema
 from tfrs_mmse.cli import CommandError
 from tfrs_mmse.corpus import Corpus
@@ -47,7 +49,7 @@ def check_version(
         corpus: Its catalogue.
         queries: The held-out ones are asked.
         reference: The training model's embeddings of them and of the catalogue.
-        config: How it was exported.
+        config: How it was exported; `index` is the kind that was chosen.
 
     Returns:
         For the manifest: `recall`, how it was measured, and `required_custom_ops`.
@@ -58,13 +60,19 @@ def check_version(
     fields = _sample_fields(trained, corpus)
     names = item_inputs(trained)
     inputs = {names[column]: values for column, values in fields.items()}
-    write_json(
-        scratch / "requests.json", {"queries": queries.held_out, "fields": inputs}
-    )
+    filters = sample_filters(corpus.attributes)
+    requests = {
+        "queries": queries.held_out,
+        "fields": inputs,
+        "filters": filters,
+        "k": min(config.k, MAX_K),
+    }
+    write_json(scratch / "requests.json", requests)
     result = run_verify(version_dir, scratch)
     with np.load(scratch / "answers.npz") as file:
         answers = dict(file)
     exact = exact_scores(reference, config.k)
+    inside = list(_inside(answers, reference, corpus, filters))
     wrong = (
         disagreement(
             answers["item_id"],
@@ -73,6 +81,7 @@ def check_version(
             exact=exact if config.index == "exact" else None,
         )
         or _rest_disagreement(answers, reference, config)
+        or _filtered_disagreement(inside, config)
         or _embedding_disagreement(answers["query_embedding"], reference.query)
         or _embedding_disagreement(
             answers["item_embedding"], _embed_fields(trained, fields)
@@ -83,11 +92,18 @@ def check_version(
             f"the exported model does not answer as the trained one does, nothing is published: {wrong}"
         )
     found = recall(answers["score"], exact)
-    if found < config.min_recall:
-        raise CommandError(
-            f"the {config.index} index finds {found:.3f} of the exact top {config.k}, less than --min-recall "
-            f"{config.min_recall}, nothing is published: raise --target-recall, or use --index exact"
-        )
+    for what, share in [
+        (f"top {config.k}", found),
+        *(
+            (f"top {a.score.shape[1]} inside {a.clauses}", recall(a.score, a.exact))
+            for a in inside
+        ),
+    ]:
+        if share < config.min_recall:
+            raise CommandError(
+                f"the {config.index} index finds {share:.3f} of the exact {what}, less than --min-recall "
+                f"{config.min_recall}, nothing is published: raise --target-recall, or use --index exact"
+            )
     return {
         "recall": found,
         "recall_queries": {"number": len(queries.held_out), "source": queries.source},
@@ -109,6 +125,55 @@ def _rest_disagreement(
         answers["rest_item_id"], answers["rest_score"], reference, exact=rest
     )
     return f"{schema.SEARCH_EXCLUDING}: {wrong}" if wrong else ""
+
+
+class _Inside(NamedTuple):
+    """The answers inside one filter, and what they should be: see `disagreement`."""
+
+    clauses: list[str]
+    item_id: np.ndarray
+    score: np.ndarray
+    num_matching: np.ndarray
+    reference: Reference
+    exact: np.ndarray
+
+
+def _inside(
+    answers: dict[str, np.ndarray],
+    reference: Reference,
+    corpus: Corpus,
+    filters: list[list[str]],
+) -> Iterator[_Inside]:
+    for number, clauses in enumerate(filters):
+        item_id, score, num_matching = (
+            answers[name][number]
+            for name in ("filtered_item_id", "filtered_score", "num_matching")
+        )
+        passes = passing(corpus, clauses)
+        query = reference.query[: len(score)]
+        inside = Reference(query, reference.item[passes], reference.item_id[passes])
+        exact = exact_scores(inside, score.shape[1])
+        yield _Inside(clauses, item_id, score, num_matching, inside, exact)
+
+
+def _filtered_disagreement(inside: list[_Inside], config: ExportConfig) -> str:
+    """What is wrong with the answers inside filters."""
+    for answer in inside:
+        exact, num_items = answer.exact, len(answer.reference.item)
+        found = (answer.score > -np.inf).sum(axis=1)
+        wrong = disagreement(
+            answer.item_id,
+            answer.score,
+            answer.reference,
+            exact=exact if config.index == "exact" else None,
+        )
+        if (answer.num_matching != num_items).any():
+            wrong = f"num_matching is not {num_items}"
+        elif (found != exact.shape[1]).any():
+            wrong = f"{found.min()} items were served where {exact.shape[1]} exist"
+        if wrong:
+            return f"{schema.SEARCH_FILTERED} with {answer.clauses}: {wrong}"
+    return ""
 
 
 def _embedding_disagreement(served: np.ndarray, trained: np.ndarray) -> str:

@@ -3,7 +3,13 @@
     python -m serving.client --target localhost:8500 --model shop --query "red shoes" --items items.jsonl
 
 Prints a table for a person, or with --json one JSON document for a program. The server may be `serving.server` or
-TensorFlow Serving. An unreachable server is asked again a few times within --timeout; anything else fails at once.
+TensorFlow Serving. A server that is not reached or has too much to do is asked again a few times within --timeout;
+anything else fails at once.
+
+    --filter brand=acme --filter 'price>=10' --filter 'price<=20'
+
+finds only what satisfies all of them. The connection is encrypted with --tls or any flag that begins with it. A token
+is sent as `authorization: Bearer ...`, over an encrypted connection or to this machine itself only.
 """
 
 import argparse
@@ -11,9 +17,12 @@ import sys
 import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tfrs_mmse import cli
+
+if TYPE_CHECKING:
+    from serving.connection import Tls
 
 
 @cli.command
@@ -43,6 +52,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         help="not this item; repeatable",
     )
     parser.add_argument(
+        "--filter",
+        action="append",
+        default=[],
+        metavar="CLAUSE",
+        help="only items that satisfy this; repeatable",
+    )
+    parser.add_argument(
         "--items",
         type=Path,
         metavar="FILE",
@@ -58,31 +74,70 @@ def main(argv: Sequence[str] | None = None) -> None:
         metavar="SECONDS",
         help="for the whole search (default: %(default)s)",
     )
+    parser.add_argument(
+        "--tls", action="store_true", help="TLS, certified by well-known authorities"
+    )
+    parser.add_argument(
+        "--tls-ca",
+        type=Path,
+        metavar="FILE",
+        help="TLS, certified by the authorities in this PEM file",
+    )
+    parser.add_argument(
+        "--tls-cert",
+        type=Path,
+        metavar="FILE",
+        help="our own certificate, where the server wants one",
+    )
+    parser.add_argument(
+        "--tls-key", type=Path, metavar="FILE", help="our certificate's private key"
+    )
+    parser.add_argument(
+        "--tls-server-name",
+        metavar="NAME",
+        help="what the server's certificate calls it, if not HOST",
+    )
+    parser.add_argument(
+        "--token-file", type=Path, metavar="FILE", help="holds the bearer token to send"
+    )
     args = parser.parse_args(argv)
     if args.items is not None and not args.items.is_file():
         raise cli.CommandError(f"--items: there is no file {args.items}")
 
-    # Imports TensorFlow, which --help need not wait for.
+    # Imports gRPC, which --help need not wait for.
     from serving.search import SearchClient
     from serving.titles import read_titles
 
-    with SearchClient(args.target, args.model, timeout=args.timeout) as client:
-        found = client.search(args.query, args.k, exclude=args.exclude)
+    with SearchClient(
+        args.target,
+        args.model,
+        timeout=args.timeout,
+        tls=_tls(args),
+        token_file=args.token_file,
+    ) as client:
+        reply = client.search(
+            args.query, args.k, exclude=args.exclude, filters=args.filter
+        )
     titles: dict[str, str] = {}
     if args.items is not None:
-        titles = read_titles(
-            args.items, {hit.item_id for hits in found for hit in hits}
-        )
+        found = {hit.item_id for result in reply.results for hit in result.hits}
+        titles = read_titles(args.items, found)
     results = [
         {
-            "query": query,
+            "query": result.query,
+            "version": reply.version,
             "hits": [
                 {"rank": rank, "score": hit.score, "item_id": hit.item_id}
                 | ({"title": titles.get(hit.item_id)} if args.items is not None else {})
-                for rank, hit in enumerate(hits, start=1)
+                for rank, hit in enumerate(result.hits, start=1)
             ],
         }
-        for query, hits in zip(args.query, found, strict=True)
+        | (
+            {"num_matching": result.num_matching}
+            if result.num_matching is not None
+            else {}
+        )
+        for result in reply.results
     ]
     if args.json:
         cli.print_result(results)
@@ -116,6 +171,16 @@ def table(result: dict[str, Any]) -> str:
 def _width(text: str) -> int:
     """Columns that a terminal uses for `text`."""
     return sum(2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
+
+
+def _tls(args: argparse.Namespace) -> "Tls | None":
+    from serving.connection import Tls
+
+    files = (args.tls_ca, args.tls_cert, args.tls_key, args.tls_server_name)
+    if not args.tls and all(value is None for value in files):
+        return None
+    ca, certificate, key, server_name = files
+    return Tls(ca=ca, certificate=certificate, key=key, server_name=server_name)
 
 
 def _seconds(text: str) -> float:

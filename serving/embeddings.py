@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import tensorflow as tf
 
 from serving.agreement import tolerance
+from serving.vector_file import VectorFile
 from tfrs_mmse import embeddings, restore
 from tfrs_mmse.cli import CommandError
 from tfrs_mmse.corpus import Corpus
@@ -18,12 +19,13 @@ from tfrs_mmse.features import Featurizer
 from tfrs_mmse.restore import Trained
 
 
-def read_embeddings(directory: Path, trained: Trained) -> Corpus:
-    """Reads all shards, in their order.
+def read_embeddings(directory: Path, trained: Trained, path: Path) -> Corpus:
+    """Reads all shards, in their order, one at a time.
 
     Args:
         directory: What `beam.embed_items` wrote.
         trained: The model that must have made them.
+        path: New file for the vectors, of which the corpus holds a memory map.
 
     Raises:
         CommandError: they are another model's or other features', the model embeds some of their items otherwise, or
@@ -32,28 +34,45 @@ def read_embeddings(directory: Path, trained: Trained) -> Corpus:
     manifest = EmbeddingsManifest.read(directory)
     _check_fits(manifest, directory, trained)
     item_id, title, samples = [], [], []
-    rows: list[int] = []
-    embedding = np.empty([manifest.num_items, manifest.dimensions], np.float32)
-    filled = 0
-    for name in manifest.shards():
-        table = _read_shard(directory / name, manifest.dimensions)
-        item_id.append(_bytes(table[embeddings.ITEM_ID]))
-        title.append(_bytes(table[embeddings.TITLE]))
-        vectors = table[embeddings.EMBEDDING].combine_chunks().flatten().to_numpy()
-        end = filled + table.num_rows
-        if end <= manifest.num_items:
-            embedding[filled:end] = vectors.reshape(-1, manifest.dimensions)
-        sample = json.loads(table.schema.metadata[embeddings.SAMPLE])
-        samples.append(sample)
-        rows += range(filled, filled + len(next(iter(sample.values()))))
-        filled = end
-    if filled != manifest.num_items:
-        raise CommandError(
-            f"the shards in {directory} hold {filled} items, but their manifest says {manifest.num_items}: "
-            "embed the catalogue anew"
-        )
-    _check_sample(samples, embedding[rows], directory, trained)
-    return Corpus(np.concatenate(item_id), embedding, np.concatenate(title))
+    sampled: list[np.ndarray] = []
+    columns = {
+        grain.name: embeddings.value_column(grain.name)
+        for grain in trained.manifest.features.attribute_grains
+    }
+    attributes: dict[str, list[np.ndarray]] = {name: [] for name in columns}
+    with VectorFile(path, manifest.num_items, manifest.dimensions) as file:
+        filled = 0
+        for name in manifest.shards():
+            table = _read_shard(directory / name, manifest.dimensions)
+            item_id.append(_bytes(table[embeddings.ITEM_ID]))
+            title.append(_bytes(table[embeddings.TITLE]))
+            for attribute, column in columns.items():
+                if column in table.column_names:
+                    attributes[attribute].append(_values(table[column]))
+            vectors = table[embeddings.EMBEDDING].combine_chunks().flatten().to_numpy()
+            vectors = vectors.reshape(-1, manifest.dimensions)
+            file.append(vectors)
+            sample = json.loads(table.schema.metadata[embeddings.SAMPLE])
+            samples.append(sample)
+            sampled.append(vectors[: len(next(iter(sample.values())))].copy())
+            filled += table.num_rows
+        if filled != manifest.num_items:
+            raise CommandError(
+                f"the shards in {directory} hold {filled} items, but their manifest says {manifest.num_items}: "
+                "embed the catalogue anew"
+            )
+        embedding = file.read()
+    _check_sample(samples, np.concatenate(sampled), directory, trained)
+    return Corpus(
+        np.concatenate(item_id),
+        embedding,
+        np.concatenate(title),
+        {
+            name: np.concatenate(values)
+            for name, values in attributes.items()
+            if len(values) == manifest.num_shards
+        },
+    )
 
 
 def _check_fits(
@@ -101,6 +120,10 @@ def _read_shard(path: Path, dimensions: int) -> pa.Table:
 
 def _bytes(column: pa.ChunkedArray) -> np.ndarray:
     return column.cast(pa.binary()).to_numpy()
+
+
+def _values(column: pa.ChunkedArray) -> np.ndarray:
+    return column.to_numpy() if column.type == pa.float32() else _bytes(column)
 
 
 def _check_sample(

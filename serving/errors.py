@@ -57,6 +57,13 @@ def invalid(message: str) -> RequestError:
     return RequestError(grpc.StatusCode.INVALID_ARGUMENT, message)
 
 
+def internal() -> RequestError:
+    """INTERNAL: a bug of ours, whose inside only the log shows."""
+    return RequestError(
+        grpc.StatusCode.INTERNAL, "the server failed on this request; its log says why"
+    )
+
+
 def from_graph(error: tf.errors.OpError) -> RequestError:
     """What an operation of the graph refused, with its code and without TensorFlow's account of where."""
     return RequestError(

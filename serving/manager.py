@@ -1,4 +1,4 @@
-"""Which version of the model is served: loads the newest on disk, and unloads the one before when nobody uses it."""
+"""Which versions of one model are served: loads what its policy wants from the disk, unloads what nobody uses."""
 
 import dataclasses
 import logging
@@ -12,9 +12,11 @@ import grpc
 from tensorflow_serving.apis import get_model_status_pb2
 
 from serving.errors import RequestError
+from serving.loading import load
+from serving.model_config import ModelConfig
 from serving.servable import Servable
 from serving.versions import list_versions
-from tfrs_mmse.cli import CommandError, say
+from tfrs_mmse.cli import CommandError, first_line, say
 
 _State = get_model_status_pb2.ModelVersionStatus
 _Identity = tuple[int, int, int]
@@ -45,47 +47,51 @@ class _Loaded:
 
 
 class VersionManager:
-    """Serves the newest version that can be served.
+    """Serves the versions that the model's policy wants and that can be served.
 
-    The new one is loaded before the old one goes, so both are in memory for a while. A version that cannot be loaded
-    is refused once, with the reason in its state, until its directory is replaced; the one before goes on serving.
-    When the newest directory is removed, the newest that is left is loaded: that is how to roll back.
+    A new one is loaded and warm before an old one goes, so both are in memory for a while; one that finds no memory
+    is refused, and tried again at every look. One that cannot be loaded is refused once, with the reason in its state,
+    until its directory is replaced; those before go on serving. When a directory is removed, the newest that is left
+    is loaded: that is how to roll back.
     """
 
     def __init__(
-        self,
-        base_path: Path,
-        model_name: str,
-        *,
-        load: Callable[[Path], Servable] = Servable,
+        self, config: ModelConfig, *, load: Callable[[Path], Servable] = load
     ) -> None:
-        self._base_path, self._model_name, self._load = base_path, model_name, load
+        self._config, self._load = config, load
         self._lock = threading.Lock()
-        self._current: _Loaded | None = None
+        self._loaded: dict[int, _Loaded] = {}
         self._states: dict[int, VersionState] = {}
         self._refused: dict[int, _Identity] = {}
+        self._wait_for_memory: set[int] = set()  # of the refused
 
     @property
-    def version(self) -> int | None:
-        """The version that is served."""
+    def config(self) -> ModelConfig:
+        """What is wanted; another one is obeyed from the next `refresh` on."""
+        return self._config
+
+    @config.setter
+    def config(self, config: ModelConfig) -> None:
+        self._config = config
+
+    @property
+    def versions(self) -> list[int]:
+        """The versions that are served, newest first: the first answers requests that name none."""
         with self._lock:
-            return self._current.version if self._current else None
+            return sorted(self._loaded, reverse=True)
 
     def refresh(self) -> None:
         """Looks at the disk once. To be called from one thread at a time; requests go on meanwhile."""
-        for version in list_versions(self._base_path):
-            directory = self._base_path / str(version)
-            try:
-                identity = _identity(directory)
-            except FileNotFoundError:
-                continue  # removed since it was listed
-            current = self._current
-            if current and (current.version, current.identity) == (version, identity):
-                return
-            if self._refused.get(version) != identity and self._try(
-                version, directory, identity
-            ):
-                return
+        policy = self._config.policy
+        served: list[int] = []
+        for version in policy.candidates(list_versions(self._config.base_path)):
+            if len(served) == policy.latest:
+                break
+            if self._serve(version):
+                served.append(version)
+        if served:  # or else what is served goes on
+            for version in set(self.versions) - set(served):
+                self._retire(version)
 
     def states(self) -> dict[int, VersionState]:
         """The state of every version met so far, by number."""
@@ -93,22 +99,34 @@ class VersionManager:
             return dict(sorted(self._states.items()))
 
     @contextmanager
-    def acquire(self, version: int | None) -> Iterator[tuple[int, Servable]]:
+    def acquire(
+        self, version: int | None = None, *, label: str | None = None
+    ) -> Iterator[tuple[int, Servable]]:
         """The version to answer with, which is not unloaded before the block ends.
 
         Args:
-            version: A version number, or None for the one that is served.
+            version: A version number, or None for the newest that is served.
+            label: Instead of a number.
 
         Raises:
-            RequestError: NOT_FOUND: it is not loaded.
+            RequestError: NOT_FOUND: it is not loaded; INVALID_ARGUMENT: there is no such label.
         """
+        if label is not None:
+            version = self._config.labels.get(label)
+            if version is None:
+                raise RequestError(
+                    grpc.StatusCode.INVALID_ARGUMENT,
+                    f"Unrecognized servable version label: {label}",
+                )
         with self._lock:
-            loaded = self._current
-            if loaded is None or version not in (None, loaded.version):
+            newest = max(self._loaded, default=None)
+            loaded = self._loaded.get(newest if version is None else version)  # type: ignore[arg-type]
+            if loaded is None:
+                name = self._config.name
                 wanted = (
-                    f"Latest({self._model_name})"
+                    f"Latest({name})"
                     if version is None
-                    else f"Specific({self._model_name}, {version})"
+                    else f"Specific({name}, {version})"
                 )
                 raise RequestError(
                     grpc.StatusCode.NOT_FOUND,
@@ -125,51 +143,81 @@ class VersionManager:
                 self._unload(loaded)
 
     def close(self) -> None:
-        """Unloads what is served, when its last request is answered."""
-        self._replace(None)
+        """Unloads what is served, each version when its last request is answered."""
+        for version in self.versions:
+            self._retire(version)
+
+    def _serve(self, version: int) -> bool:
+        """Whether a version is served, after an attempt to load it if it is new."""
+        directory = self._config.base_path / str(version)
+        try:
+            identity = _identity(directory)
+        except FileNotFoundError:
+            return False  # removed since it was listed
+        with self._lock:
+            loaded = self._loaded.get(version)
+        if loaded and loaded.identity == identity:
+            return True
+        is_new = self._refused.get(version) != identity
+        if is_new or version in self._wait_for_memory:
+            return self._try(version, directory, identity) or loaded is not None
+        return loaded is not None
 
     def _try(self, version: int, directory: Path, identity: _Identity) -> bool:
         self._set_state(version, _State.LOADING)
         try:
             servable = self._load(directory)
-        except (
-            Exception
-        ) as e:  # whatever is wrong with a new version, the old one must go on serving
-            expected = isinstance(e, CommandError | RequestError | OSError)
-            _LOG.log(
-                logging.DEBUG if expected else logging.ERROR,
-                "cannot load %s",
-                directory,
-                exc_info=e,
-            )
-            self._refused[version] = identity
-            code = (
-                e.code
-                if isinstance(e, RequestError)
-                else grpc.StatusCode.FAILED_PRECONDITION
-            )
-            message = (
-                str(e)
-                if expected
-                else f"{directory} cannot be loaded ({type(e).__name__}: {_first_line(e)})"
-            )
-            self._set_state(version, _State.END, code.value[0], message)
-            say(f"refused {self._model_name} version {version}: {message}")
+        # Whatever is wrong with a new version, the old one must go on serving.
+        except Exception as e:
+            self._refuse(version, directory, identity, e)
             return False
         self._refused.pop(version, None)
-        self._replace(_Loaded(version, identity, servable))
+        self._wait_for_memory.discard(version)
+        with self._lock:
+            old = self._loaded.get(version)  # from a directory that was replaced
+            self._loaded[version] = _Loaded(version, identity, servable)
+            self._states[version] = VersionState(_State.AVAILABLE)
+        if old:
+            self._let_go(old)
         return True
 
-    def _replace(self, loaded: _Loaded | None) -> None:
+    def _refuse(
+        self, version: int, directory: Path, identity: _Identity, error: Exception
+    ) -> None:
+        expected = isinstance(error, CommandError | RequestError | OSError)
+        _LOG.log(
+            logging.DEBUG if expected else logging.ERROR,
+            "cannot load %s",
+            directory,
+            exc_info=error,
+        )
+        code = (
+            error.code
+            if isinstance(error, RequestError)
+            else grpc.StatusCode.FAILED_PRECONDITION
+        )
+        self._wait_for_memory.discard(version)
+        if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
+            self._wait_for_memory.add(version)
+        message = (
+            str(error)
+            if expected
+            else f"{directory} cannot be loaded ({type(error).__name__}: {first_line(error)})"
+        )
+        self._set_state(version, _State.END, code.value[0], message)
+        if self._refused.get(version) != identity:  # or else it was said
+            say(f"refused {self._config.name} version {version}: {message}")
+        self._refused[version] = identity
+
+    def _retire(self, version: int) -> None:
         with self._lock:
-            old, self._current = self._current, loaded
-            if loaded:
-                self._states[loaded.version] = VersionState(_State.AVAILABLE)
-            if old is None:
-                return
+            old = self._loaded.pop(version)
+            self._states[version] = VersionState(_State.UNLOADING)
+        self._let_go(old)
+
+    def _let_go(self, old: _Loaded) -> None:
+        with self._lock:
             old.retired = True
-            if loaded is None or loaded.version != old.version:
-                self._states[old.version] = VersionState(_State.UNLOADING)
             idle = not old.in_use
         if idle:
             self._unload(old)
@@ -179,13 +227,13 @@ class VersionManager:
         with self._lock:
             if self._states[old.version].state == _State.UNLOADING:
                 self._states[old.version] = VersionState(_State.END)
-        _LOG.info("unloaded %s version %d", self._model_name, old.version)
+        _LOG.info("unloaded %s version %d", self._config.name, old.version)
 
     def _set_state(
         self, version: int, state: int, code: int = 0, message: str = ""
     ) -> None:
         with self._lock:
-            if self._current and self._current.version == version:
+            if version in self._loaded:
                 state = _State.AVAILABLE  # its directory was replaced, and what was loaded from it goes on serving
             self._states[version] = VersionState(state, code, message)
 
@@ -198,7 +246,3 @@ def _identity(directory: Path) -> _Identity:
         max((s.st_mtime_ns for s in files), default=0),
         sum(s.st_size for s in files),
     )
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), "")

@@ -5,33 +5,35 @@ import json
 import logging
 import re
 import socket
-import socketserver
+import ssl
 import threading
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import unquote
 
 from tensorflow_serving.apis import model_pb2
 
-from serving.errors import RequestError
-from serving.manager import VersionManager
+from serving.connections import Incoming, Listener, shut_down
+from serving.errors import RequestError, internal
+from serving.event_loop import EventLoop
+from serving.grpc_server import cannot_listen
+from serving.metrics import CONTENT_TYPE, REST, Metrics
+from serving.models import MAX_REQUEST_BYTES, Models
 from serving.rest_api import answer
-from serving.served_model import (
-    MAX_REQUEST_BYTES,
-    RequestCounts,
-    ServedModel,
-    cannot_listen,
-)
+from serving.tokens import Tokens
 
-MAX_CONNECTIONS = 256  # each holds a thread, and at most one request's bytes
 # For a client to send a request, to begin the next one, to take the reply, or to read why it was refused.
 CLIENT_SECONDS = 10.0
+_METRICS = "/monitoring/prometheus/metrics"
 _PATH = re.compile(
     r"/v1/models/([^/:]+)(?:/versions/([0-9]{1,18})|/labels/([^/:]+))?(/metadata|:predict)?"
 )
+_METHODS = {
+    None: "GetModelStatus",
+    "/metadata": "GetModelMetadata",
+    ":predict": "Predict",
+}
 _LOG = logging.getLogger(__name__)
 
 
@@ -44,30 +46,34 @@ class RestServer:
 
     def __init__(
         self,
-        manager: VersionManager,
-        model_name: str,
-        counts: RequestCounts,
+        models: Models,
+        metrics: Metrics,
+        loop: EventLoop,
         *,
         host: str,
         port: int,
-        max_workers: int,
+        seconds: float = 30.0,
+        tls: ssl.SSLContext | None = None,
+        tokens: Tokens | None = None,
     ) -> None:
         """Binds and starts.
 
         Args:
-            manager: Holds the versions.
-            model_name: The only model that is served.
-            counts: Where requests are counted; those that are refused before they name a model are not.
+            models: What answers.
+            metrics: Where requests are counted; those that are refused before they name a model are not.
+            loop: Where predictions are made.
             host: Address to listen on.
             port: Port, or 0 for a free one.
-            max_workers: Requests that are answered at the same time; more of them wait.
+            seconds: After which a prediction that still waits is not made.
+            tls: For HTTPS; None: in the clear.
+            tokens: One of which a request must bring; None: none.
 
         Raises:
             CommandError: the port is in use or may not be used.
         """
-        model = ServedModel(manager, model_name, counts)
+        service = _Service(models, metrics, loop, seconds, tls, tokens)
         try:
-            self._listener = _Listener(model, host, port, max_workers)
+            self._listener = _RestListener(service, host, port)
         except OSError as e:
             raise cannot_listen(
                 host, port, "choose another --rest_api_port (0: no REST API)"
@@ -82,90 +88,21 @@ class RestServer:
         self._listener.drain(grace)
 
 
-class _Listener(socketserver.ThreadingMixIn, socketserver.TCPServer):
-    """Hands each connection to a thread, and knows which connections wait for a request."""
+class _Service(NamedTuple):
+    """What every connection needs; see `RestServer`."""
 
-    daemon_threads = True
-    block_on_close = False
-    allow_reuse_address = True
-    request_queue_size = 128
-
-    def __init__(
-        self, model: ServedModel, host: str, port: int, max_workers: int
-    ) -> None:
-        self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        self.model, self.workers = model, threading.Semaphore(max_workers)
-        self.draining = False
-        self._changed = threading.Condition()
-        self._num_connections = 0
-        self._idle: set[socket.socket] = set()
-        super().__init__((host, port), _Handler)
-
-    @contextmanager
-    def idle(self, connection: socket.socket) -> Iterator[None]:
-        """Marks a connection whose request may be waited for in vain; what has arrived can still be read."""
-        with self._changed:
-            self._idle.add(connection)
-            if self.draining:
-                _shut_down(connection, socket.SHUT_RD)
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._idle.discard(connection)
-
-    def drain(self, grace: float) -> None:
-        self.shutdown()
-        self.server_close()
-        with self._changed:
-            self.draining = True
-            for connection in self._idle:
-                _shut_down(connection, socket.SHUT_RD)
-            self._changed.wait_for(lambda: not self._num_connections, grace)
-
-    def process_request(self, request: Any, client_address: Any) -> None:
-        with self._changed:
-            full = self._num_connections >= MAX_CONNECTIONS
-            self._num_connections += not full
-        if full:
-            with suppress(OSError):
-                request.sendall(_full_reply())
-            self.shutdown_request(request)
-        else:
-            super().process_request(request, client_address)
-
-    def process_request_thread(self, request: Any, client_address: Any) -> None:
-        try:
-            super().process_request_thread(request, client_address)
-        finally:
-            with self._changed:
-                self._num_connections -= 1
-                self._changed.notify_all()
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        # The usual reason is a client that went away.
-        _LOG.debug("a connection broke", exc_info=True)
+    models: Models
+    metrics: Metrics
+    loop: EventLoop
+    seconds: float
+    tls: ssl.SSLContext | None
+    tokens: Tokens | None
 
 
-class _Incoming(io.RawIOBase):
-    """What a client sends before a deadline, however slowly it sends it."""
-
-    def __init__(self, connection: socket.socket) -> None:
-        self._connection, self._deadline = connection, 0.0
-
-    def allow(self, seconds: float) -> None:
-        """Sets the deadline."""
-        self._deadline = time.monotonic() + seconds
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        left = self._deadline - time.monotonic()
-        if left <= 0:
-            raise TimeoutError
-        self._connection.settimeout(left)
-        return self._connection.recv_into(buffer)
+class _RestListener(Listener):
+    def __init__(self, service: _Service, host: str, port: int) -> None:
+        self.service = service
+        super().__init__(_Handler, host, port)
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -175,13 +112,16 @@ class _Handler(BaseHTTPRequestHandler):
     disable_nagle_algorithm = True
     # What a line that is no request gets: otherwise it would be a body without a status line.
     default_request_version = "HTTP/1.0"
-    server: _Listener
+    server: _RestListener
     rfile: io.BufferedReader
 
     def setup(self) -> None:
+        if tls := self.server.service.tls:
+            self.request.settimeout(CLIENT_SECONDS)
+            self.request = tls.wrap_socket(self.request, server_side=True)
         super().setup()
         self.rfile.close()
-        self._incoming = _Incoming(self.connection)
+        self._incoming = Incoming(self.connection)
         self.rfile = io.BufferedReader(self._incoming, 1 << 16)
         self._refused = False
 
@@ -196,12 +136,13 @@ class _Handler(BaseHTTPRequestHandler):
     def finish(self) -> None:
         if self._refused:
             # Closing before the client has sent everything would destroy the reply on its way.
-            _shut_down(self.connection, socket.SHUT_WR)
+            shut_down(self.connection, socket.SHUT_WR)
             self._incoming.allow(CLIENT_SECONDS)
             with suppress(OSError):
                 while self.rfile.read1(1 << 16):
                     pass
         super().finish()
+        self.connection.close()
 
     def version_string(self) -> str:
         return "serving.server"
@@ -222,6 +163,15 @@ class _Handler(BaseHTTPRequestHandler):
         if body is None:
             return
         path = self.path.partition("?")[0]
+        tokens = self.server.service.tokens
+        if tokens and not tokens.accept(self.headers.get("Authorization", "")):
+            self._reply(401, {"error": tokens.REFUSAL}, www_authenticate="Bearer")
+            return
+        if path == _METRICS and self.command == "GET":
+            self._send(
+                200, self.server.service.metrics.text(), content_type=CONTENT_TYPE
+            )
+            return
         match = _PATH.fullmatch(path)
         if not match:
             self._reply(
@@ -243,12 +193,28 @@ class _Handler(BaseHTTPRequestHandler):
             spec.version.value = int(version)
         elif label:
             spec.version_label = unquote(label)
-        model = self.server.model
-        try:
-            with self.server.workers, model.answering(f"{method} {path}"):
-                reply = _dump(answer(model, spec, verb, body))
-        except RequestError as e:
-            self._reply(e.http_status, {"error": e.message})
+        service, error = self.server.service, None
+        with service.metrics.request(spec.name, _METHODS[verb], REST) as end:
+            try:
+                reply = _dump(
+                    answer(
+                        service.models,
+                        service.loop,
+                        spec,
+                        verb,
+                        body,
+                        seconds=service.seconds,
+                    )
+                )
+            except RequestError as e:
+                error = e
+            except Exception:
+                _LOG.exception("%s %s failed", method, path)
+                error = internal()
+            if error:
+                end(error.code)
+        if error:
+            self._reply(error.http_status, {"error": error.message})
         else:
             self._send(200, reply)
 
@@ -290,17 +256,16 @@ class _Handler(BaseHTTPRequestHandler):
             return None
         return body
 
-    def _reply(self, status: int, reply: dict[str, Any], *, allow: str = "") -> None:
-        self._send(status, _dump(reply), allow=allow)
+    def _reply(self, status: int, reply: dict[str, Any], **headers: str) -> None:
+        self._send(status, _dump(reply), **headers)
 
-    def _send(self, status: int, body: bytes, *, allow: str = "") -> None:
+    def _send(self, status: int, body: bytes, **headers: str) -> None:
         self.close_connection |= self.server.draining
         self.connection.settimeout(CLIENT_SECONDS)
         self.send_response(status)
-        self.send_header("Content-Type", "application/json")
+        for name, value in {"content_type": "application/json", **headers}.items():
+            self.send_header(name.replace("_", "-").title(), value)
         self.send_header("Content-Length", str(len(body)))
-        if allow:
-            self.send_header("Allow", allow)
         if self.close_connection:
             self.send_header("Connection", "close")
         self.end_headers()
@@ -311,17 +276,3 @@ class _Handler(BaseHTTPRequestHandler):
 def _dump(reply: dict[str, Any]) -> bytes:
     # Half a surrogate pair, which only a message can hold, goes back as the escape that it came as.
     return json.dumps(reply, ensure_ascii=False).encode(errors="backslashreplace")
-
-
-def _full_reply() -> bytes:
-    body = _dump({"error": "too many connections are open: try again later"})
-    head = (
-        "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\n"
-        f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
-    )
-    return head.encode() + body
-
-
-def _shut_down(connection: socket.socket, how: int) -> None:
-    with suppress(OSError):  # the client was faster
-        connection.shutdown(how)

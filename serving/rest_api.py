@@ -12,8 +12,8 @@ from tensorflow_serving.apis import model_pb2
 
 from serving import tensors
 from serving.errors import invalid
-from serving.servable import Servable
-from serving.served_model import ServedModel
+from serving.event_loop import EventLoop
+from serving.models import Models
 from tfrs_mmse import schema
 
 
@@ -32,32 +32,40 @@ class _PredictRequest(NamedTuple):
 
 
 def answer(
-    model: ServedModel, spec: model_pb2.ModelSpec, verb: str | None, body: bytes
+    models: Models,
+    loop: EventLoop,
+    spec: model_pb2.ModelSpec,
+    verb: str | None,
+    body: bytes,
+    *,
+    seconds: float,
 ) -> dict[str, Any]:
     """Answers one request.
 
     Args:
-        model: Who answers.
+        models: Who answers.
+        loop: Where predictions are made.
         spec: The model and version that the path names.
         verb: `/metadata`, `:predict`, or None for the status.
         body: JSON, for a prediction.
+        seconds: Until the answer is of no use.
 
     Raises:
         RequestError: with the code that TensorFlow Serving gives.
     """
     if verb is None:
-        return _to_dict(model.status(spec))
+        return _to_dict(models.status(spec))
     if verb == "/metadata":
-        answering, signatures = model.signatures(spec)
+        answering, signatures = models.signatures(spec)
         return {
             "model_spec": _to_dict(answering),
             "metadata": {"signature_def": _to_dict(signatures)},
         }
     request = _parse(body)
-    with model.acquire(spec) as (_, servable):
-        inputs = _inputs(request, servable)
-        outputs = servable.predict(request.signature_name, inputs)
-    columns = {name: tensors.write_json(array) for name, array in outputs.items()}
+    spec.signature_name = request.signature_name
+    inputs = _inputs(request, models.input_types(spec))
+    prediction = loop.run(models.predict(spec, inputs, seconds=seconds))
+    columns = {n: tensors.write_json(array) for n, array in prediction.outputs.items()}
     if not request.by_row:
         return {"outputs": _alone(columns)}
     rows = [
@@ -83,6 +91,8 @@ def _parse(body: bytes) -> _PredictRequest:
     signature_name = request.get("signature_name", "")
     if not isinstance(signature_name, str):
         raise invalid("signature_name must be a string")
+    if not _is_text(signature_name):
+        raise invalid("signature_name holds half of a surrogate pair, which is no text")
     if ("instances" in request) == ("inputs" in request):
         raise invalid("the body must hold either `instances` or `inputs`")
     if "inputs" in request:
@@ -93,6 +103,15 @@ def _parse(body: bytes) -> _PredictRequest:
     return _PredictRequest(signature_name, instances, by_row=True)
 
 
+def _is_text(value: str) -> bool:
+    """Whether it has a form in UTF-8; JSON's escapes can spell strings that have none."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _parse_number(text: str) -> float:
     number = float(text)
     if math.isinf(number):
@@ -101,14 +120,12 @@ def _parse_number(text: str) -> float:
 
 
 def _inputs(
-    request: _PredictRequest, servable: Servable
+    request: _PredictRequest, dtypes: Mapping[str, int]
 ) -> dict[str, tensor_pb2.TensorProto]:
-    """One tensor for each input that the request names; `Servable.predict` checks which of them there should be."""
-    signature_name = request.signature_name or schema.SERVING_DEFAULT
-    signature = dict(servable.signature_defs).get(signature_name)
-    if signature is None or not signature.inputs:
+    """One tensor for each input that the request names; which of them there should be is checked with their types."""
+    if not dtypes:
         return {}
-    dtypes = {name: info.dtype for name, info in signature.inputs.items()}
+    signature_name = request.signature_name or schema.SERVING_DEFAULT
     columns = _columns(request)
     if columns is None:
         if len(dtypes) != 1:

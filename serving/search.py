@@ -1,40 +1,45 @@
-"""The client as a class: query strings in, the best items out, over TensorFlow Serving's gRPC API."""
+"""The client as a class, for threads and for asyncio: query strings in, the best items out.
 
+    with SearchClient("localhost:8500", "shop") as client:
+        [result] = client.search(["red shoes"], k=20, filters=["brand=acme"]).results
+
+Over TensorFlow Serving's gRPC API, to `serving.server` or to TensorFlow Serving itself. Imports no TensorFlow.
+"""
+
+import asyncio
+import random
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import Any, Self
 
 import grpc
-import tensorflow as tf
-from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
-from tfrs_mmse import schema
-from tfrs_mmse.cli import CommandError
+from serving.connection import Connection, Metadata, Tls
+from serving.conversation import Conversation, Outcome, Wait, converse
+from serving.retries import Attempts, RetryPolicy
+from serving.search_error import SearchError
+from serving.search_reply import Hit, QueryResult, SearchReply
+from serving.search_request import SearchRequest
+from serving.stubs import PREDICT, PredictRequest, PredictResponse
 
-_FIRST_PAUSE = 0.1  # seconds; doubles with every further attempt
-
-
-class Hit(NamedTuple):
-    """One found item and its score."""
-
-    item_id: str
-    score: float
-
-
-class SearchError(CommandError):
-    """A search that failed.
-
-    Attributes:
-        code: The gRPC status code, or None where the server answered something else than it should.
-    """
-
-    def __init__(self, message: str, code: grpc.StatusCode | None = None) -> None:
-        super().__init__(message)
-        self.code = code
+__all__ = [
+    "AsyncSearchClient",
+    "Hit",
+    "QueryResult",
+    "RetryPolicy",
+    "SearchClient",
+    "SearchError",
+    "SearchReply",
+    "Tls",
+]
 
 
-class SearchClient:
-    """Asks one model on one server. Every call has a deadline; only an unreachable server is asked again."""
+class _Client:
+    """What both clients are: a model behind a channel."""
+
+    _channels: Any = None  # `grpc` or `grpc.aio`
+    _default_sleep: Any = None
 
     def __init__(
         self,
@@ -42,139 +47,173 @@ class SearchClient:
         model: str,
         *,
         timeout: float = 5.0,
-        max_attempts: int = 3,
-        stub: Any = None,
-        sleep: Callable[[float], None] = time.sleep,
+        retries: RetryPolicy | None = None,
+        tls: Tls | None = None,
+        token_file: Path | None = None,
+        predict: Any = None,
+        sleep: Any = None,
         clock: Callable[[], float] = time.monotonic,
+        random: Callable[[], float] = random.random,
     ) -> None:
         """Opens a channel; nothing is sent yet.
 
         Args:
-            target: HOST:PORT.
+            target: HOST:PORT, or any other name that gRPC resolves.
             model: The model's name on the server.
             timeout: Seconds for one search, all attempts together.
-            max_attempts: Calls at the most, the first included.
-            stub: A `PredictionServiceStub`; by default one on a new channel.
+            retries: When to try again; three attempts, if None.
+            tls: How the connection is encrypted; not at all, if None.
+            token_file: Holds a bearer token; read anew for each search, for tokens expire and are replaced.
+            predict: For tests: sends a `PredictRequest` with `timeout` and `metadata`.
             sleep: For tests.
             clock: For tests.
+            random: For tests.
+
+        Raises:
+            CommandError: a file of `tls` holds something else, or the token would travel unencrypted.
+            OSError: a file of `tls` cannot be read.
         """
-        self._target, self._model, self._timeout, self._max_attempts = (
-            target,
-            model,
-            timeout,
-            max_attempts,
+        self._target, self._model, self._timeout = target, model, timeout
+        self._retries = retries or RetryPolicy()
+        self._connection = Connection(target=target, tls=tls, token_file=token_file)
+        self._sleep = sleep or self._default_sleep
+        self._clock, self._random = clock, random
+        self._width: int | None = None  # results per query, as the latest answer showed
+        self._channel: Any = None
+        if predict is None:
+            self._channel = self._connection.open(self._channels)
+            predict = self._channel.unary_unary(
+                PREDICT,
+                request_serializer=PredictRequest.SerializeToString,
+                response_deserializer=PredictResponse.FromString,
+            )
+        self._predict = predict
+
+    def _begin(
+        self,
+        queries: Sequence[str],
+        k: int,
+        exclude: Sequence[str],
+        filters: Sequence[str],
+        timeout: float | None,
+    ) -> tuple[Conversation, Metadata]:
+        request = SearchRequest(
+            model=self._model, queries=queries, k=k, exclude=exclude, filters=filters
         )
-        self._sleep, self._clock = sleep, clock
-        self._channel = None
-        if stub is None:
-            options = [("grpc.max_receive_message_length", -1)]
-            self._channel = grpc.insecure_channel(target, options=options)
-            stub = prediction_service_pb2_grpc.PredictionServiceStub(self._channel)
-        self._stub = stub
+        attempts = Attempts(
+            self._retries,
+            self._timeout if timeout is None else timeout,
+            clock=self._clock,
+            random=self._random,
+        )
+        conversation = converse(request, attempts, self._target, self._width)
+        return conversation, self._connection.metadata()
+
+    def _end(self, outcome: Outcome) -> SearchReply:
+        self._width = outcome.width
+        return outcome.reply
+
+
+class SearchClient(_Client):
+    """Asks one model, over one channel. Any number of threads may share it."""
+
+    _channels = grpc
+    _default_sleep = staticmethod(time.sleep)
 
     def search(
-        self, queries: Sequence[str], k: int = 10, *, exclude: Sequence[str] = ()
-    ) -> list[list[Hit]]:
-        """Finds the k best items for each query, best first; fewer where the catalogue has no more.
+        self,
+        queries: Sequence[str],
+        k: int = 10,
+        *,
+        exclude: Sequence[str] = (),
+        filters: Sequence[str] = (),
+        timeout: float | None = None,
+    ) -> SearchReply:
+        """Finds the k best items for each query, best first; fewer where no more satisfy the filters.
 
         Args:
             queries: Query strings.
-            k: Results per query, at most as many as the model was exported for.
+            k: Results per query.
             exclude: Item ids that no query wants.
+            filters: Clauses that every result must satisfy, such as `brand=acme`, `price>=10`, `price<=20`.
+            timeout: Seconds for this search, all attempts together; the client's own, if None.
 
         Raises:
             SearchError: the server refused, was not reached in time, or answered something else.
+            CommandError: the token's file holds no token.
+            OSError: the token's file cannot be read.
         """
-        request = predict_pb2.PredictRequest()
-        request.model_spec.name = self._model
-        request.model_spec.signature_name = (
-            schema.SEARCH_EXCLUDING if exclude else schema.SERVING_DEFAULT
-        )
-        encoded = [query.encode("utf-8", "surrogateescape") for query in queries]
-        request.inputs[schema.QUERY].CopyFrom(
-            tf.make_tensor_proto(encoded, tf.string, [len(encoded)])
-        )
-        if exclude:
-            ids = [list(exclude)] * len(encoded)
-            request.inputs[schema.EXCLUDE].CopyFrom(
-                tf.make_tensor_proto(ids, tf.string, [len(ids), len(exclude)])
-            )
-        reply = self._call(request)
-        item_id, score = self._arrays(reply, len(encoded))
-        if k > item_id.shape[1]:
-            raise SearchError(
-                f"--k must be at most {item_id.shape[1]}, the results for which this model was exported, got {k}: "
-                "ask for fewer, or export with a larger --k"
-            )
-        return [
-            [
-                Hit(name.decode(), float(s))
-                for name, s in zip(ids[:k], scores[:k], strict=True)
-                if name
-            ]
-            for ids, scores in zip(item_id, score, strict=True)
-        ]
+        conversation, metadata = self._begin(queries, k, exclude, filters, timeout)
+        try:
+            step = next(conversation)
+            while True:
+                try:
+                    if isinstance(step, Wait):
+                        answer = self._sleep(step.seconds)
+                    else:
+                        answer = self._predict(
+                            step.message, timeout=step.timeout, metadata=metadata
+                        )
+                except grpc.RpcError as e:
+                    step = conversation.throw(e)
+                else:
+                    step = conversation.send(answer)
+        except StopIteration as end:
+            return self._end(end.value)
 
     def close(self) -> None:
-        """Closes the channel."""
+        """Closes the channel; searches under way end with an error."""
         if self._channel is not None:
             self._channel.close()
 
-    def __enter__(self) -> "SearchClient":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _call(self, request: predict_pb2.PredictRequest) -> predict_pb2.PredictResponse:
-        deadline = self._clock() + self._timeout
-        for attempt in range(1, self._max_attempts + 1):
-            try:
-                return self._stub.Predict(
-                    request, timeout=max(deadline - self._clock(), 0.0)
-                )
-            except grpc.RpcError as e:
-                pause = _FIRST_PAUSE * 2 ** (attempt - 1)
-                last = (
-                    attempt == self._max_attempts or self._clock() + pause >= deadline
-                )
-                if e.code() is not grpc.StatusCode.UNAVAILABLE or last:
-                    raise self._failure(e) from None
-                self._sleep(pause)
-        raise AssertionError("the last attempt returns or raises")
 
-    def _failure(self, error: Any) -> SearchError:
-        code = error.code()
-        if code is grpc.StatusCode.UNAVAILABLE:
-            return SearchError(
-                f"no server answers at {self._target} ({error.details()}): is it running?",
-                code,
-            )
-        if code is grpc.StatusCode.DEADLINE_EXCEEDED:
-            return SearchError(
-                f"{self._target} did not answer within {self._timeout:g} seconds", code
-            )
-        return SearchError(
-            f"{self._target} refused the request: {error.details()} ({code.name})", code
-        )
+class AsyncSearchClient(_Client):
+    """The same for asyncio. Made inside a running loop; any number of searches may be under way at once."""
 
-    def _arrays(
-        self, reply: predict_pb2.PredictResponse, num_queries: int
-    ) -> tuple[Any, Any]:
+    _channels = grpc.aio
+    _default_sleep = staticmethod(asyncio.sleep)
+
+    async def search(
+        self,
+        queries: Sequence[str],
+        k: int = 10,
+        *,
+        exclude: Sequence[str] = (),
+        filters: Sequence[str] = (),
+        timeout: float | None = None,
+    ) -> SearchReply:
+        """As `SearchClient.search`; a task that is cancelled cancels its call."""
+        conversation, metadata = self._begin(queries, k, exclude, filters, timeout)
         try:
-            item_id = tf.make_ndarray(reply.outputs[schema.ITEM_ID])
-            score = tf.make_ndarray(reply.outputs[schema.SCORE])
-            if (
-                item_id.shape != score.shape
-                or item_id.shape[:1] != (num_queries,)
-                or item_id.ndim != 2
-            ):
-                raise ValueError(
-                    f"item_id of shape {item_id.shape}, score of shape {score.shape}"
-                )
-        except (ValueError, TypeError) as e:
-            raise SearchError(
-                f"the model {self._model} on {self._target} did not answer with {schema.ITEM_ID} and {schema.SCORE} "
-                f"for {num_queries} queries ({e}): was it written by serving.export?"
-            ) from None
-        return item_id, score
+            step = next(conversation)
+            while True:
+                try:
+                    if isinstance(step, Wait):
+                        answer = await self._sleep(step.seconds)
+                    else:
+                        answer = await self._predict(
+                            step.message, timeout=step.timeout, metadata=metadata
+                        )
+                except grpc.RpcError as e:
+                    step = conversation.throw(e)
+                else:
+                    step = conversation.send(answer)
+        except StopIteration as end:
+            return self._end(end.value)
+
+    async def close(self) -> None:
+        """Closes the channel; searches under way are cancelled."""
+        if self._channel is not None:
+            await self._channel.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()

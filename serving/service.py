@@ -1,87 +1,83 @@
-"""TensorFlow Serving's gRPC services over a `ServedModel`, and the server that listens for them."""
+"""TensorFlow Serving's gRPC services over `Models`."""
 
+import asyncio
 import functools
-from collections.abc import Callable
-from concurrent import futures
+import logging
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import grpc
+from google.protobuf.message import DecodeError, Message
 from tensorflow_serving.apis import (
     get_model_metadata_pb2,
     get_model_status_pb2,
-    model_pb2,
-    model_service_pb2_grpc,
+    model_management_pb2,
     predict_pb2,
-    prediction_service_pb2_grpc,
 )
 
 from serving import tensors
-from serving.errors import RequestError, invalid
-from serving.manager import VersionManager
-from serving.served_model import (
-    MAX_REQUEST_BYTES,
-    RequestCounts,
-    ServedModel,
-    cannot_listen,
-)
-from tfrs_mmse import schema
+from serving.errors import RequestError, internal, invalid
+from serving.metrics import GRPC, Metrics
+from serving.models import Models
 
+PREDICTION_SERVICE = "tensorflow.serving.PredictionService"
+MODEL_SERVICE = "tensorflow.serving.ModelService"
 _SIGNATURE_DEF = "signature_def"
+_LOG = logging.getLogger(__name__)
+_Method = Callable[..., Awaitable[Message]]
 
 
-def _answered(method: Callable[..., Any]) -> Callable[..., Any]:
-    """Turns `RequestError` into the call's status, and counts every call.
+class Services:
+    """The methods of both services that are answered; gRPC answers the others with UNIMPLEMENTED."""
 
-    gRPC drops a call whose deadline passes before a worker takes it, so none of those arrives here.
-    """
+    def __init__(self, models: Models, metrics: Metrics) -> None:
+        self._models, self._metrics = models, metrics
 
-    @functools.wraps(method)
-    def answer(self: "_Servicer", request: Any, context: grpc.ServicerContext) -> Any:
-        try:
-            with self.model.answering(method.__name__):
-                if not request.HasField("model_spec"):
-                    raise invalid("Missing ModelSpec")
-                return method(self, request)
-        except RequestError as e:
-            context.abort(e.code, e.message)
+    def handlers(self) -> list[grpc.GenericRpcHandler]:
+        """What an asyncio server is to be given."""
+        prediction = {
+            "Predict": self._handler(predict_pb2.PredictRequest, self.predict),
+            "GetModelMetadata": self._handler(
+                get_model_metadata_pb2.GetModelMetadataRequest, self.get_model_metadata
+            ),
+        }
+        model = {
+            "GetModelStatus": self._handler(
+                get_model_status_pb2.GetModelStatusRequest, self.get_model_status
+            ),
+            "HandleReloadConfigRequest": self._handler(
+                model_management_pb2.ReloadConfigRequest, self.refuse_config
+            ),
+        }
+        return [
+            grpc.method_handlers_generic_handler(PREDICTION_SERVICE, prediction),
+            grpc.method_handlers_generic_handler(MODEL_SERVICE, model),
+        ]
 
-    return answer
-
-
-class _Servicer:
-    def __init__(self, model: ServedModel) -> None:
-        self.model = model
-
-
-class PredictionServicer(
-    _Servicer, prediction_service_pb2_grpc.PredictionServiceServicer
-):
-    """`Predict` and `GetModelMetadata`; the other methods answer UNIMPLEMENTED."""
-
-    @_answered
-    def Predict(
-        self, request: predict_pb2.PredictRequest
+    async def predict(
+        self, request: predict_pb2.PredictRequest, context: grpc.aio.ServicerContext
     ) -> predict_pb2.PredictResponse:
-        with self.model.acquire(request.model_spec) as (version, servable):
-            outputs = servable.predict(
-                request.model_spec.signature_name, request.inputs, request.output_filter
-            )
-        spec = model_pb2.ModelSpec(
-            name=self.model.name,
-            signature_name=request.model_spec.signature_name or schema.SERVING_DEFAULT,
+        """`PredictionService.Predict`."""
+        prediction = await self._models.predict(
+            request.model_spec,
+            request.inputs,
+            request.output_filter,
+            seconds=context.time_remaining(),
         )
-        spec.version.value = version
         return predict_pb2.PredictResponse(
-            model_spec=spec,
+            model_spec=prediction.spec,
             outputs={
-                name: tensors.write_tensor(array) for name, array in outputs.items()
+                name: tensors.write_tensor(array)
+                for name, array in prediction.outputs.items()
             },
         )
 
-    @_answered
-    def GetModelMetadata(
-        self, request: get_model_metadata_pb2.GetModelMetadataRequest
+    async def get_model_metadata(
+        self,
+        request: get_model_metadata_pb2.GetModelMetadataRequest,
+        context: grpc.aio.ServicerContext,
     ) -> get_model_metadata_pb2.GetModelMetadataResponse:
+        """`PredictionService.GetModelMetadata`."""
         if not request.metadata_field:
             raise invalid(
                 "GetModelMetadataRequest must specify at least one metadata_field"
@@ -91,85 +87,77 @@ class PredictionServicer(
                 raise invalid(
                     f"Metadata field {field} is not supported: ask for {_SIGNATURE_DEF}"
                 )
-        spec, signatures = self.model.signatures(request.model_spec)
+        spec, signatures = self._models.signatures(request.model_spec)
         reply = get_model_metadata_pb2.GetModelMetadataResponse(model_spec=spec)
         reply.metadata[_SIGNATURE_DEF].Pack(signatures)
         return reply
 
-
-class ModelServicer(_Servicer, model_service_pb2_grpc.ModelServiceServicer):
-    """`GetModelStatus`; the other method answers UNIMPLEMENTED."""
-
-    @_answered
-    def GetModelStatus(
-        self, request: get_model_status_pb2.GetModelStatusRequest
-    ) -> get_model_status_pb2.GetModelStatusResponse:
-        return self.model.status(request.model_spec)
-
-
-class BoundServer:
-    """A gRPC server that listens.
-
-    Attributes:
-        port: The port it listens on.
-    """
-
-    def __init__(
+    async def get_model_status(
         self,
-        manager: VersionManager,
-        model_name: str,
-        counts: RequestCounts,
-        *,
-        host: str,
-        port: int,
-        max_workers: int,
-    ) -> None:
-        """Binds and starts.
+        request: get_model_status_pb2.GetModelStatusRequest,
+        context: grpc.aio.ServicerContext,
+    ) -> get_model_status_pb2.GetModelStatusResponse:
+        """`ModelService.GetModelStatus`."""
+        return self._models.status(request.model_spec)
 
-        Args:
-            manager: Holds the versions.
-            model_name: The only model that is served.
-            counts: Where requests are counted.
-            host: Address to listen on.
-            port: Port, or 0 for a free one.
-            max_workers: Requests that are answered at the same time; more of them wait.
+    async def refuse_config(
+        self,
+        request: model_management_pb2.ReloadConfigRequest,
+        context: grpc.aio.ServicerContext,
+    ) -> model_management_pb2.ReloadConfigResponse:
+        """`ModelService.HandleReloadConfigRequest`: what is served is decided by who starts the server."""
+        raise RequestError(
+            grpc.StatusCode.PERMISSION_DENIED,
+            "paths do not come over the network: edit the file of --model_config_file, which is read again",
+        )
 
-        Raises:
-            CommandError: the port is in use or may not be used.
-        """
-        self._server = grpc.server(
-            futures.ThreadPoolExecutor(
-                max_workers=max_workers, thread_name_prefix="request"
-            ),
-            options=[
-                # Two servers on one port would share the requests between them.
-                (
-                    "grpc.so_reuseport",
-                    0,
-                ),
-                ("grpc.max_receive_message_length", MAX_REQUEST_BYTES),
-                ("grpc.max_send_message_length", -1),
-            ],
+    def _handler(
+        self, request_type: type[Message], method: _Method
+    ) -> grpc.RpcMethodHandler:
+        # Requests are parsed here: gRPC would answer what cannot be parsed with UNKNOWN and a traceback in the log.
+        return grpc.unary_unary_rpc_method_handler(
+            functools.partial(self._answer, request_type, method),
+            response_serializer=lambda reply: reply.SerializeToString(),
         )
-        model = ServedModel(manager, model_name, counts)
-        prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(
-            PredictionServicer(model), self._server
-        )
-        model_service_pb2_grpc.add_ModelServiceServicer_to_server(
-            ModelServicer(model), self._server
-        )
+
+    async def _answer(
+        self,
+        request_type: type[Message],
+        method: _Method,
+        data: bytes,
+        context: grpc.aio.ServicerContext,
+    ) -> Message:
+        """Counts a call, and turns `RequestError` into its status."""
+        name = request_type.DESCRIPTOR.name.removesuffix("Request")
         try:
-            self.port = self._server.add_insecure_port(
-                f"{f'[{host}]' if ':' in host else host}:{port}"
-            )
-        except RuntimeError:
-            self.port = 0
-        if not self.port:
-            raise cannot_listen(
-                host, port, "choose another --port (0 picks a free one)"
-            )
-        self._server.start()
+            request: Any = request_type.FromString(data)
+        except DecodeError:
+            request = None
+        model = "" if request is None else _model(request)
+        with self._metrics.request(model, name, GRPC) as end:
+            try:
+                if request is None:
+                    raise invalid(
+                        f"the request is not a {request_type.DESCRIPTOR.name}"
+                    )
+                if model is None:
+                    raise invalid("Missing ModelSpec")
+                return await method(request, context)
+            except RequestError as e:
+                error = e
+            except asyncio.CancelledError:  # the client went away, or its deadline came
+                end(grpc.StatusCode.CANCELLED)
+                raise
+            except Exception:
+                _LOG.exception("%s failed", name)
+                error = internal()
+            end(error.code)
+        await context.abort(error.code, error.message)
+        raise AssertionError("abort raises")
 
-    def stop(self, grace: float) -> None:
-        """Takes no more requests, and waits up to `grace` seconds until the accepted ones are answered."""
-        self._server.stop(grace).wait()
+
+def _model(request: Any) -> str | None:
+    """The model that a request names; None where it should and does not."""
+    if "model_spec" not in request.DESCRIPTOR.fields_by_name:
+        return ""
+    return request.model_spec.name if request.HasField("model_spec") else None

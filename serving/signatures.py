@@ -1,22 +1,32 @@
-"""The SavedModel's signatures: search, search with exclusions, and the two embeddings. Names are in `schema`."""
+"""The SavedModel's signatures: the three ways to search, and the two embeddings. Names are in `schema`."""
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
 
 import numpy as np
 import tensorflow as tf
 
+from serving.filtered_search import FilteredSearch
+from serving.filters import FilterTable, filterable
 from serving.index import Found, Index
+from serving.lookup import StringLookup, string_variable
 from tfrs_mmse import schema, text
 from tfrs_mmse.features import Featurizer
 
 MAX_EXCLUDE = (
     1024  # ids that one query may exclude: each is compared with each candidate
 )
+MAX_K = 1000  # results that one query may ask `search_filtered` for
 
 _QUERY = tf.TensorSpec([None], tf.string, name=schema.QUERY)
 _EXCLUDE = tf.TensorSpec([None, None], tf.string, name=schema.EXCLUDE)
+_FILTERED = {
+    schema.QUERY: _QUERY,
+    schema.K: tf.TensorSpec([None], tf.int32, name=schema.K),
+    schema.EXCLUDE: _EXCLUDE,
+    schema.FILTER: tf.TensorSpec([None, None], tf.string, name=schema.FILTER),
+}
 
 
 class Towers(Protocol):
@@ -42,6 +52,7 @@ class SearchModule(tf.Module):
         index: Index,
         item_id: np.ndarray | list[bytes],
         k: int,
+        attributes: Mapping[str, np.ndarray],
     ) -> None:
         """Puts the parts together.
 
@@ -50,13 +61,17 @@ class SearchModule(tf.Module):
             model: From ids to embeddings; only its variables are saved, no Keras object.
             index: Over the items' embeddings.
             item_id: [N] ids of the index's rows.
-            k: Results per query.
+            k: Results per query of `search` and `search_excluding`.
+            attributes: What `search_filtered` can filter on, see `Corpus`; names that hold an operator are left out.
         """
         super().__init__()
         self._featurizer, self._index, self._k = featurizer, index, k
-        self._item_id = tf.Variable(
-            list(item_id), trainable=False, dtype=tf.string, name=schema.ITEM_ID
+        self._item_id = string_variable(item_id, schema.ITEM_ID)
+        self._row_of = StringLookup(self._item_id)
+        self.table = FilterTable(
+            {n: v for n, v in attributes.items() if filterable(n)}, len(item_id)
         )
+        self._filtered = FilteredSearch(index, self.table)
         self._model_variables = list(model.variables)
         self._query_embedding, self._item_embedding = (
             model.query_embedding,
@@ -74,16 +89,8 @@ class SearchModule(tf.Module):
         self, query: tf.Tensor, exclude: tf.Tensor
     ) -> dict[str, tf.Tensor]:
         """As `search`, without the ids that are named in the query's row of `exclude` [B, E], padded with ""."""
-        rows, width = tf.unstack(tf.shape(exclude))
-        same = tf.debugging.assert_equal(
-            rows, tf.shape(query)[0], message="exclude must have one row for each query"
-        )
-        few = tf.debugging.assert_less_equal(
-            width,
-            MAX_EXCLUDE,
-            message=f"exclude must hold at most {MAX_EXCLUDE} item ids for each query",
-        )
-        with tf.control_dependencies([same, few]):
+        width = tf.shape(exclude)[1]
+        with tf.control_dependencies(_exclude_checks(query, exclude)):
             # At most E of the k + E best are excluded, so with an exact index the k best of the rest are among them.
             found = self._index.search(self._embed(query), self._k + width)
         item_id = self._ids(found)
@@ -91,6 +98,39 @@ class SearchModule(tf.Module):
         score = tf.where(excluded, -np.inf, found.score)
         score, place = tf.math.top_k(score, tf.minimum(self._k, tf.shape(score)[1]))
         return self._result(tf.gather(item_id, place, batch_dims=1), score)
+
+    def search_filtered(self, **inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+        """The best items inside each query's filter.
+
+        Args:
+            **inputs: `query` [B], `k` int32 [B], `exclude` [B, E] and `filter` [B, F] as `clauses.parse_clauses` reads
+                them; both padded with "".
+
+        Returns:
+            `item_id` and `score` [B, max(k)], each row padded with "" and -inf beyond its own k or what there is;
+            `num_matching` int64 [B]: items that pass the filter and are not excluded.
+        """
+        query, k = inputs[schema.QUERY], inputs[schema.K]
+        exclude, clause = inputs[schema.EXCLUDE], inputs[schema.FILTER]
+        checks = [
+            *_exclude_checks(query, exclude),
+            _one_each(schema.K, k, query, "value"),
+            _one_each(schema.FILTER, clause, query, "row"),
+            tf.debugging.Assert(
+                tf.reduce_all((k >= 1) & (k <= MAX_K)),
+                [f"k must be from 1 to {MAX_K} for each query"],
+            ),
+        ]
+        with tf.control_dependencies(checks):
+            query, k, exclude, clause = map(tf.identity, (query, k, exclude, clause))
+        found, num_matching = self._filtered.search(
+            self._embed(query), k, self._row_of(exclude), self.table.read(clause)
+        )
+        return {
+            schema.ITEM_ID: self._ids(found),
+            schema.SCORE: found.score,
+            schema.NUM_MATCHING: num_matching,
+        }
 
     @tf.function(input_signature=[_QUERY])
     def embed_query(self, query: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -119,6 +159,9 @@ class SearchModule(tf.Module):
         return {
             schema.SERVING_DEFAULT: self.search,
             schema.SEARCH_EXCLUDING: self.search_excluding,
+            schema.SEARCH_FILTERED: tf.function(
+                self.search_filtered
+            ).get_concrete_function(**_FILTERED),
             schema.EMBED_QUERY: self.embed_query,
             schema.EMBED_ITEM: tf.function(self.embed_item).get_concrete_function(
                 **inputs
@@ -166,6 +209,25 @@ def input_names(columns: Iterable[str]) -> dict[str, str]:
 def save(module: SearchModule, directory: str) -> None:
     """Writes the SavedModel."""
     tf.saved_model.save(module, directory, signatures=module.signatures())
+
+
+def _exclude_checks(query: tf.Tensor, exclude: tf.Tensor) -> list[tf.Operation]:
+    few = tf.debugging.assert_less_equal(
+        tf.shape(exclude)[1],
+        MAX_EXCLUDE,
+        message=f"exclude must hold at most {MAX_EXCLUDE} item ids for each query",
+    )
+    return [_one_each(schema.EXCLUDE, exclude, query, "row"), few]
+
+
+def _one_each(
+    name: str, values: tf.Tensor, query: tf.Tensor, what: str
+) -> tf.Operation:
+    return tf.debugging.assert_equal(
+        tf.shape(values)[0],
+        tf.shape(query)[0],
+        message=f"{name} must have one {what} for each query",
+    )
 
 
 def _utf8(values: tf.Tensor) -> tf.Tensor:

@@ -15,6 +15,11 @@ MAX_ROWS = 1024  # rows of one request; more are answered in several requests
 # Of one tensor: a shape may promise more values than the message holds.
 _MAX_VALUES = 1 << 22
 _MAX_FLOAT = float(np.finfo(np.float32).max)
+_WHOLE = {
+    types_pb2.DT_INT32: (-(2**31), 2**31 - 1),
+    # JSON's numbers are read as float64, which has every whole number up to this.
+    types_pb2.DT_INT64: (-(2**53), 2**53),
+}
 _FIELDS = {  # where a TensorProto keeps values of a dtype, if not in tensor_content
     types_pb2.DT_STRING: "string_val",
     types_pb2.DT_FLOAT: "float_val",
@@ -96,7 +101,7 @@ def read_json(name: str, value: Any, dtype: int) -> tensor_pb2.TensorProto:
     Args:
         name: The input's name, for messages.
         value: Nested lists of equal length, or a scalar. A string may also be `{"b64": ...}`, for arbitrary bytes.
-        dtype: What the signature wants: DT_STRING, or else numbers.
+        dtype: What the signature wants: DT_STRING, whole numbers, or else DT_FLOAT.
 
     Raises:
         RequestError: INVALID_ARGUMENT: lists of different lengths, or not of this dtype.
@@ -114,6 +119,12 @@ def read_json(name: str, value: Any, dtype: int) -> tensor_pb2.TensorProto:
         strings = [_json_bytes(name, v) for v in values]
         return tensor_pb2.TensorProto(
             dtype=types_pb2.DT_STRING, tensor_shape=shape, string_val=strings
+        )
+    if dtype in _WHOLE:
+        return tensor_pb2.TensorProto(
+            dtype=dtype,
+            tensor_shape=shape,
+            **{_FIELDS[dtype]: [_json_int(name, v, dtype) for v in values]},
         )
     numbers = [_json_float(name, v) for v in values]
     return tensor_pb2.TensorProto(
@@ -167,6 +178,24 @@ def _json_float(name: str, value: Any) -> float:
     if math.isfinite(value) and abs(value) > _MAX_FLOAT:
         raise invalid(f"input {name} holds {value}, which is too large for DT_FLOAT")
     return value
+
+
+def _json_int(name: str, value: Any, dtype: int) -> int:
+    wanted = types_pb2.DataType.Name(dtype)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise invalid(
+            f"input {name} must be of type {wanted}, not a JSON {_json_type(value)}"
+        )
+    smallest, largest = _WHOLE[dtype]
+    if (
+        not math.isfinite(value)
+        or value != math.floor(value)
+        or not smallest <= value <= largest
+    ):
+        raise invalid(
+            f"input {name} must hold whole numbers of type {wanted}, not {value:g}"
+        )
+    return int(value)
 
 
 def _json_type(value: Any) -> str:

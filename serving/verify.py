@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from serving.servable import Servable
 
 _BATCH = 64
+_FILTERED = 32  # queries that are asked inside filters
 
 
 @cli.command
@@ -43,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     try:
         servable = Servable(args.version_dir)
-        answers = answer(servable, requests["queries"], requests["fields"])
+        answers = answer(servable, **requests)
         np.savez(args.answers, allow_pickle=False, **answers)  # type: ignore[arg-type]
     except RequestError as e:
         raise cli.CommandError(f"a request is refused: {e.message}") from None
@@ -51,7 +52,11 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def answer(
-    servable: "Servable", queries: list[str], fields: dict[str, list[Any]]
+    servable: "Servable",
+    queries: list[str],
+    fields: dict[str, list[Any]],
+    filters: list[list[str]],
+    k: int,
 ) -> dict[str, np.ndarray]:
     """Asks every signature.
 
@@ -59,10 +64,13 @@ def answer(
         servable: A loaded `Servable`.
         queries: Q query strings.
         fields: For each input of `embed_item` M values.
+        filters: F filters as lists of clauses.
+        k: Results inside of each.
 
     Returns:
         `item_id` and `score` [Q, k]; `rest_item_id` and `rest_score` [Q, k], the same with each query's first item
-        excluded; `query_embedding` [Q, D]; `item_embedding` [M, D].
+        excluded; `query_embedding` [Q, D]; `item_embedding` [M, D]; and inside the filters, for the first queries,
+        `filtered_item_id` and `filtered_score` [F, q, k] and `num_matching` [F, q].
     """
     import tensorflow as tf
 
@@ -85,14 +93,41 @@ def answer(
                 )[schema.EMBEDDING],
             }
         )
-    specs = servable.input_specs(schema.EMBED_ITEM)
+    specs = servable.signature(schema.EMBED_ITEM).inputs
     items = {
         name: tf.make_tensor_proto(values, specs[name].dtype)
         for name, values in fields.items()
     }
     embedding = servable.predict(schema.EMBED_ITEM, items)[schema.EMBEDDING]
-    return {name: np.concatenate([b[name] for b in batches]) for name in batches[0]} | {
-        "item_embedding": embedding
+    return (
+        {name: np.concatenate([b[name] for b in batches]) for name in batches[0]}
+        | {"item_embedding": embedding}
+        | _filtered(servable, queries[:_FILTERED], filters, k)
+    )
+
+
+def _filtered(
+    servable: "Servable", queries: list[str], filters: list[list[str]], k: int
+) -> dict[str, np.ndarray]:
+    import tensorflow as tf
+
+    num = len(queries)
+    found = [
+        servable.predict(
+            schema.SEARCH_FILTERED,
+            {
+                schema.QUERY: tf.make_tensor_proto(queries, tf.string),
+                schema.K: tf.make_tensor_proto([k] * num, tf.int32),
+                schema.EXCLUDE: tf.make_tensor_proto([[""]] * num, tf.string),
+                schema.FILTER: tf.make_tensor_proto([clauses or [""]] * num, tf.string),
+            },
+        )
+        for clauses in filters
+    ]
+    return {
+        "filtered_item_id": np.stack([f[schema.ITEM_ID].astype(bytes) for f in found]),
+        "filtered_score": np.stack([f[schema.SCORE] for f in found]),
+        "num_matching": np.stack([f[schema.NUM_MATCHING] for f in found]),
     }
 
 

@@ -14,15 +14,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from serving import check
+from serving import check, tuning
 from serving.agreement import Queries
 from serving.config import ExportConfig
 from serving.exporter import export_model
-from serving.manager import VersionManager
+from serving.model_config import ModelConfig
 from serving.servable import Servable
-from serving.served_model import RequestCounts
-from serving.service import BoundServer
 from serving.verify import answer
+from tests.serving.serving_here import Served, serve_here
 from tfrs_mmse import schema
 from tfrs_mmse.config import TrainConfig
 from tfrs_mmse.corpus import Corpus
@@ -43,6 +42,13 @@ COLOURS = [
     "lime",
 ]
 THINGS = ["shoe", "hat", "lamp", "chair", "cup", "book", "ring", "sofa", "fork", "desk"]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """For the conformance test."""
+    parser.addoption("--target", help="gRPC HOST:PORT of a server that runs already")
+    parser.addoption("--rest-target", help="its REST API's HOST:PORT")
+    parser.addoption("--version-dir", help="the exact export that it serves as `shop`")
 
 
 class WordModel(tf.Module):
@@ -73,6 +79,15 @@ class Shop(NamedTuple):
     trained: Trained
     corpus: Corpus
     queries: Queries
+
+
+def make_attributes(num_items: int) -> dict[str, np.ndarray]:
+    """Of item n: brand Acme or zeta or none, by n mod 3; price n, but none of every tenth item."""
+    number = np.arange(num_items)
+    return {
+        "Brand (EU)": np.array([b"Acme", b"zeta", b""], dtype=object)[number % 3],
+        "price": np.where(number % 10 == 9, np.nan, number).astype(np.float32),
+    }
 
 
 def make_shop(titles: list[str]) -> Shop:
@@ -122,6 +137,7 @@ def make_shop(titles: list[str]) -> Shop:
         item_id=np.array([b"i%d" % n for n in range(len(titles))], dtype=object),
         embedding=model.item_embedding(featurizer.items(fields)).numpy(),
         title=np.array([title.encode() for title in titles], dtype=object),
+        attributes=make_attributes(len(titles)),
     )
     queries = [f"{colour} {thing}" for colour in COLOURS for thing in THINGS]
     return Shop(
@@ -154,15 +170,28 @@ def exact_version(shop: Shop, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def scann_version(shop: Shop, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A published ScaNN version with k=5."""
+    """A published ScaNN version with k=5: in so small a shop, exact search would be chosen for its speed."""
     output = tmp_path_factory.mktemp("scann")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(check, "run_verify", _verify_here)
+        patch.setattr(tuning, "time_trials", scann_is_faster)
+        # All 100 items are candidates, so that answers can be compared with brute force.
+        patch.setattr(tuning, "_REORDER", (20,))
         return Path(
             export_model(*shop, output, ExportConfig(index="scann", k=5), source={})[
                 "path"
             ]
         )
+
+
+def scann_is_faster(
+    trials: list[tuning.Trial], query: np.ndarray
+) -> list[tuple[float, float]]:
+    """In place of a clock: exact search takes 10 ms, ScaNN 1 ms and some more for each candidate."""
+    return [
+        (1 + t.settings.num_reorder / 1000, 1.0) if t.settings else (10.0, 10.0)
+        for t in trials
+    ]
 
 
 @pytest.fixture
@@ -180,25 +209,11 @@ def _verify_here(version_dir: Path, scratch: Path) -> dict[str, Any]:
     return {"required_custom_ops": servable.required_custom_ops}
 
 
-class Served(NamedTuple):
-    """A server in this process."""
-
-    target: str
-    manager: VersionManager
-    counts: RequestCounts
-
-
 @pytest.fixture(scope="session")
 def served(exact_version: Path) -> Iterator[Served]:
     """`shop` served on a real socket."""
-    manager, counts = VersionManager(exact_version.parent, "shop"), RequestCounts()
-    manager.refresh()
-    server = BoundServer(
-        manager, "shop", counts, host="127.0.0.1", port=0, max_workers=4
-    )
-    yield Served(f"127.0.0.1:{server.port}", manager, counts)
-    server.stop(grace=1.0)
-    manager.close()
+    with serve_here(ModelConfig("shop", exact_version.parent)) as served:
+        yield served
 
 
 class ServerProcess(NamedTuple):
@@ -218,23 +233,11 @@ def start_server() -> Iterator[Callable[..., ServerProcess]]:
     """Starts `python -m serving.server` and waits until it serves; kills what is left."""
     started: list[subprocess.Popen[str]] = []
 
-    def start(base_path: Path, *flags: str) -> ServerProcess:
-        command = [
-            sys.executable,
-            "-m",
-            "serving.server",
-            "--model_base_path",
-            str(base_path),
-        ]
-        command += [
-            "--model_name",
-            "shop",
-            "--port",
-            "0",
-            "--host",
-            "127.0.0.1",
-            *flags,
-        ]
+    def start(base_path: Path | None, *flags: str) -> ServerProcess:
+        command = [sys.executable, "-m", "serving.server"]
+        if base_path is not None:
+            command += ["--model_base_path", str(base_path), "--model_name", "shop"]
+        command += ["--port", "0", "--host", "127.0.0.1", *flags]
         process = subprocess.Popen(
             command,
             stdout=subprocess.PIPE,

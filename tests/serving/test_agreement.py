@@ -61,3 +61,13 @@ def test_wrong_answers_are_named(
     import re
 
     assert re.search(complaint, _judge(ids, scores))
+
+
+def test_where_nothing_is_to_be_found_nothing_is_wrong() -> None:
+    # A filter that no item passes.
+    nobody = REFERENCE._replace(item=REFERENCE.item[:0], item_id=REFERENCE.item_id[:0])
+    exact = exact_scores(nobody, 2)
+    nothing = np.full((1, 2), -np.inf, np.float32)
+    assert exact.shape == (1, 0)
+    assert disagreement(np.array([[b"", b""]]), nothing, nobody, exact=exact) == ""
+    assert recall(nothing, exact) == 1.0

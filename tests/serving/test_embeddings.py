@@ -1,7 +1,10 @@
 """An index built from embeddings that were made elsewhere: the same answers, and only with the model that made them."""
 
 import dataclasses
+import gzip
+import json
 import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,7 @@ from serving.embeddings import read_embeddings
 from serving.servable import Servable
 from tfrs_mmse import embeddings, restore
 from tfrs_mmse.cli import CommandError
+from tfrs_mmse.corpus import embed_items
 from tfrs_mmse.embeddings import EmbeddingsManifest
 
 
@@ -27,6 +31,10 @@ def trained(simulated_shop: Any, embedded_shop: Any) -> restore.Trained:
 def copied(embedded_shop: Any, tmp_path: Path) -> Path:
     """The embeddings, to be spoilt."""
     return Path(shutil.copytree(embedded_shop.embeddings, tmp_path / "embeddings"))
+
+
+def _new_file(copied: Path) -> Path:
+    return Path(tempfile.mkdtemp(dir=copied.parent)) / "vectors.npy"
 
 
 def shard(directory: Path) -> Path:
@@ -61,9 +69,9 @@ def test_the_index_answers_as_one_of_the_examples_catalogue(
 
 
 def test_all_items_come_in_the_order_of_the_shards(
-    embedded_shop: Any, trained: restore.Trained
+    embedded_shop: Any, trained: restore.Trained, tmp_path: Path
 ) -> None:
-    corpus = read_embeddings(embedded_shop.embeddings, trained)
+    corpus = read_embeddings(embedded_shop.embeddings, trained, tmp_path / "v.npy")
     table = pq.read_table(shard(embedded_shop.embeddings))
     assert [name.decode() for name in corpus.item_id] == table["item_id"].to_pylist()
     assert [title.decode() for title in corpus.title] == table["title"].to_pylist()
@@ -73,7 +81,7 @@ def test_all_items_come_in_the_order_of_the_shards(
 
 
 def test_another_models_embeddings_are_refused(
-    embedded_shop: Any, trained: restore.Trained
+    embedded_shop: Any, trained: restore.Trained, tmp_path: Path
 ) -> None:
     variable = trained.model.query_tower.variables[0]
     variable.assign_add(tf.ones_like(variable) * 1e-6)
@@ -82,24 +90,32 @@ def test_another_models_embeddings_are_refused(
         match=r"were made with the model [0-9a-f]{12}, this is [0-9a-f]{12}: give the model that made them, or "
         r"embed the catalogue anew with `python -m beam\.embed_items`",
     ):
-        read_embeddings(embedded_shop.embeddings, trained)
+        read_embeddings(embedded_shop.embeddings, trained, tmp_path / "v.npy")
 
 
 def test_other_vocabularies_and_features_are_refused(
-    embedded_shop: Any, trained: restore.Trained
+    embedded_shop: Any, trained: restore.Trained, tmp_path: Path
 ) -> None:
     manifest = trained.manifest
     other = dataclasses.replace(manifest, vocabulary_hash="0" * 64)
     with pytest.raises(CommandError, match=r"vocabularies \w{12}, the model has 0{12}"):
-        read_embeddings(embedded_shop.embeddings, trained._replace(manifest=other))
+        read_embeddings(
+            embedded_shop.embeddings,
+            trained._replace(manifest=other),
+            tmp_path / "v.npy",
+        )
     features = dataclasses.replace(manifest.features, max_field_words=1)
     other = dataclasses.replace(manifest, features=features)
     with pytest.raises(CommandError, match="other features than the model has"):
-        read_embeddings(embedded_shop.embeddings, trained._replace(manifest=other))
+        read_embeddings(
+            embedded_shop.embeddings,
+            trained._replace(manifest=other),
+            tmp_path / "v.npy",
+        )
 
 
 def test_vectors_that_the_model_would_not_give_are_refused(
-    copied: Path, trained: restore.Trained
+    copied: Path, trained: restore.Trained, tmp_path: Path
 ) -> None:
     table = pq.read_table(shard(copied))
     place = table.column_names.index(embeddings.EMBEDDING)
@@ -110,7 +126,7 @@ def test_vectors_that_the_model_would_not_give_are_refused(
     with pytest.raises(
         CommandError, match=r"otherwise than is written there, by up to [0-9.]+: embed"
     ):
-        read_embeddings(copied, trained)
+        read_embeddings(copied, trained, _new_file(copied))
 
 
 def test_a_missing_a_broken_and_a_strange_shard_are_named(
@@ -125,22 +141,56 @@ def test_a_missing_a_broken_and_a_strange_shard_are_named(
     ):
         pq.write_table(spoilt, path)
         with pytest.raises(CommandError, match=message):
-            read_embeddings(copied, trained)
+            read_embeddings(copied, trained, _new_file(copied))
     path.write_bytes(b"PAR1")
     with pytest.raises(CommandError, match="is not a whole Parquet file"):
-        read_embeddings(copied, trained)
+        read_embeddings(copied, trained, _new_file(copied))
     path.unlink()
     with pytest.raises(CommandError, match="is not there: copy the whole directory"):
-        read_embeddings(copied, trained)
+        read_embeddings(copied, trained, _new_file(copied))
 
 
 def test_a_directory_of_something_else_is_refused(
     simulated_shop: Any, trained: restore.Trained, tmp_path: Path
 ) -> None:
     with pytest.raises(CommandError, match=r"but its manifest\.json is of something"):
-        read_embeddings(simulated_shop.examples, trained)
+        read_embeddings(simulated_shop.examples, trained, tmp_path / "v.npy")
     with pytest.raises(
         CommandError,
         match=r"expected item embeddings written by `python -m beam\.embed_items` in .*, but there is no manifest",
     ):
-        read_embeddings(tmp_path, trained)
+        read_embeddings(tmp_path, trained, tmp_path / "v.npy")
+
+
+def test_attributes_are_as_the_catalogue_has_them(
+    simulated_shop: Any,
+    embedded_shop: Any,
+    trained: restore.Trained,
+    tmp_path: Path,
+) -> None:
+    with gzip.open(simulated_shop.items, "rt") as file:
+        rows = {row["item_id"]: row for row in map(json.loads, file)}
+    for corpus in (
+        read_embeddings(embedded_shop.embeddings, trained, tmp_path / "v.npy"),
+        embed_items(trained, simulated_shop.examples),
+    ):
+        found = corpus.attributes
+        assert sorted(found) == ["brand", "category", "color", "price"]
+        ids = [name.decode() for name in corpus.item_id]
+        for name in ("brand", "category", "color"):
+            wanted = [(rows[n].get(name) or "").encode() for n in ids]
+            assert found[name].tolist() == wanted
+        prices = [rows[n].get("price") for n in ids]
+        wanted = [np.nan if price is None else price for price in prices]
+        assert found["price"].dtype == np.float32
+        np.testing.assert_array_equal(found["price"], np.array(wanted, np.float32))
+
+
+def test_shards_of_an_older_version_have_no_attributes(
+    copied: Path, trained: restore.Trained, tmp_path: Path
+) -> None:
+    table = pq.read_table(shard(copied))
+    older = [n for n in table.column_names if not n.startswith("value/")]
+    assert older == ["item_id", "title", "embedding"]
+    pq.write_table(table.select(older), shard(copied))
+    assert read_embeddings(copied, trained, tmp_path / "v.npy").attributes == {}

@@ -11,11 +11,16 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from serving import check, exporter
+from serving import check, exporter, footprint, signatures, tuning
+from serving.catalogue import check_corpus
 from serving.config import ExportConfig
 from serving.export import main
-from serving.exporter import check_corpus, choose_queries, export_model
-from serving.servable import Servable, read_warmup_requests
+from serving.exporter import export_model
+from serving.index import ExactIndex
+from serving.queries import choose_queries
+from serving.saved_model import read_warmup_requests
+from serving.servable import Servable
+from tests.serving.conftest import scann_is_faster
 from tfrs_mmse import schema
 from tfrs_mmse.cli import CommandError
 
@@ -65,6 +70,10 @@ def test_the_manifest_says_what_the_version_is(
         "Brand__EU_": "Brand (EU)",
         "price": "price",
     }
+    assert exact["attributes"] == {
+        "Brand (EU)": {"kind": "categorical", "num_values": 2},
+        "price": {"kind": "number", "min": 0.0, "max": 98.0},
+    }
     assert exact["training_config"]["preset"] == "mmse"
     assert {"tensorflow", "tfrs-mmse", "numpy"} <= exact["library_versions"].keys()
     scann = json.loads((scann_version / "manifest.json").read_text())
@@ -73,6 +82,76 @@ def test_the_manifest_says_what_the_version_is(
         "Scann>ScannSearchBatched",
         "Scann>TensorsToScann",
     ]
+
+
+def test_the_manifest_holds_all_that_was_measured(scann_version: Path) -> None:
+    manifest = json.loads((scann_version / "manifest.json").read_text())
+    tuned, index = manifest["tuning"], manifest["index"]
+    assert (tuned["target_recall"], tuned["queries"]) == (
+        0.95,
+        {"number": 50, "source": "made up"},
+    )
+    chosen = tuned["curve"][tuned["chosen"]]
+    assert chosen["recall"] >= 0.95
+    # Each is rounded to three digits.
+    mean = (chosen["alone_ms"] + chosen["batch_ms"]) / 2
+    assert chosen["ms"] == pytest.approx(mean, rel=0.01)
+    assert index.items() - {("reason", index["reason"])} <= chosen.items()
+    assert index["reason"].startswith("exact search takes 10 ms a query, ScaNN 1.0")
+    assert [m["kind"] for m in tuned["curve"]].count("exact") == 1
+    assert {m.get("dimensions_per_block") for m in tuned["curve"]} == {None, 2, 4}
+    picture = (scann_version / "index.svg").read_text()
+    for word in ("chosen", "target", "exact", "4 dimensions a block"):
+        assert word in picture
+
+
+@pytest.mark.usefixtures("verify_in_process")
+def test_where_exact_search_is_the_faster_one_it_is_chosen(
+    shop: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        tuning, "time_trials", lambda ts, query: [(1.0, 1.0) for _ in ts]
+    )
+    result = export_shop(shop, tmp_path, ExportConfig(index="scann", k=5))
+    assert (result["index"], result["recall"]) == ("exact", 1.0)
+    manifest = json.loads((tmp_path / "1" / "manifest.json").read_text())
+    assert manifest["index"]["kind"] == "exact"
+    assert manifest["index"]["reason"].startswith("exact search takes 1 ms a query")
+    assert manifest["required_custom_ops"] == []
+    assert b"Scann" not in (tmp_path / "1" / "saved_model.pb").read_bytes()
+
+
+@pytest.mark.usefixtures("verify_in_process")
+def test_a_catalogue_too_small_for_scann_is_searched_exactly(
+    shop_of: Callable[[list[str]], Any], tmp_path: Path
+) -> None:
+    shop = shop_of(["red shoe", "blue hat"])
+    result = export_shop(shop, tmp_path, ExportConfig(index="scann", k=5))
+    assert (result["num_items"], result["index"]) == (2, "exact")
+    assert "too small" in (tmp_path / "1" / "manifest.json").read_text()
+
+
+def test_an_export_that_cannot_fit_is_refused_before_it_starts(
+    shop: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # 10 million items with 100 dimensions of 4 bytes are 4 GB.
+    monkeypatch.setattr(footprint.machine, "available_memory", lambda: 5 * 10**9)
+    with pytest.raises(
+        CommandError,
+        match=r"of memory and 5\.0 GB are available: the vectors of 10,000,000 items with 100 dimensions take 4\.0 GB",
+    ):
+        footprint.check(10**7, 100, shop.trained, tmp_path)
+    monkeypatch.setattr(footprint.machine, "available_memory", lambda: 30 * 10**9)
+    monkeypatch.setattr(footprint.machine, "available_disk", lambda folder: 10**9)
+    with pytest.raises(CommandError, match=r"12\.0 GB of disk and 1\.0 GB are free"):
+        footprint.check(10**7, 100, shop.trained, tmp_path)
+
+
+def test_twice_the_vectors_are_needed_beside_what_does_not_grow_with_them(
+    shop: Any,
+) -> None:
+    narrow, wide = (footprint.memory(10**6, d, shop.trained) for d in (100, 200))
+    assert wide - narrow == 2 * 4 * 10**6 * 100
 
 
 @pytest.mark.usefixtures("verify_in_process")
@@ -97,11 +176,12 @@ def test_versions_are_counted_up_and_leave_nothing_else_behind(
 
 def test_warm_up_requests_are_real_ones_and_answerable(exact_version: Path) -> None:
     requests = list(read_warmup_requests(exact_version))
-    # Eight queries one by one and together, for each of the two searches.
-    assert len(requests) == 18
+    # Eight queries one by one and together, for each of the three searches.
+    assert len(requests) == 27
     assert {r.model_spec.signature_name for r in requests} == {
         "serving_default",
         "search_excluding",
+        "search_filtered",
     }
     assert requests[0].inputs["query"].string_val[0] == b"red shoe"
     Servable(exact_version)  # replays them
@@ -113,12 +193,7 @@ def test_an_export_whose_answers_are_not_the_models_publishes_nothing(
 ) -> None:
     (tmp_path / "7").mkdir()
     other = shop.corpus._replace(embedding=shop.corpus.embedding + 0.01)
-    built = exporter._build_index
-    monkeypatch.setattr(
-        exporter,
-        "_build_index",
-        lambda trained, corpus, *rest: built(trained, other, *rest),
-    )
+    monkeypatch.setattr(exporter, "ExactIndex", lambda _: ExactIndex(other.embedding))
     with pytest.raises(
         CommandError,
         match=r"does not answer as the trained one does.*differ from the training model",
@@ -128,10 +203,44 @@ def test_an_export_whose_answers_are_not_the_models_publishes_nothing(
 
 
 @pytest.mark.usefixtures("verify_in_process")
+def test_an_export_that_filters_by_other_items_values_publishes_nothing(
+    shop: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built = signatures.FilterTable
+    monkeypatch.setattr(
+        signatures,
+        "FilterTable",
+        lambda attributes, num_items: built(
+            {name: np.roll(values, 1) for name, values in attributes.items()}, num_items
+        ),
+    )
+    with pytest.raises(
+        CommandError,
+        match=r"as the trained one does.*: search_filtered with \['Brand \(EU\)=.*not in the catalogue",
+    ):
+        export_shop(shop, tmp_path, ExportConfig(index="exact", k=5))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.usefixtures("verify_in_process")
+def test_an_attribute_that_no_filter_can_name_is_said_and_left_out(
+    shop: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    odd = shop.corpus._replace(attributes={"a=b": shop.corpus.attributes["price"]})
+    config = ExportConfig(index="exact", k=5)
+    result = export_shop(shop._replace(corpus=odd), tmp_path, config)
+    manifest = json.loads((Path(result["path"]) / "manifest.json").read_text())
+    assert manifest["attributes"] == {}
+    said = "no filter can name 'a=b': rename what holds = < >"
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("verify_in_process")
 def test_an_index_that_finds_too_little_is_not_published(
     shop: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(check, "recall", lambda score, exact: 0.85)
+    monkeypatch.setattr(tuning, "time_trials", scann_is_faster)
     with pytest.raises(
         CommandError,
         match=r"scann index finds 0\.850 of the exact top 5, less than --min-recall 0\.9",
@@ -144,9 +253,9 @@ def test_a_version_that_a_fresh_process_cannot_load_is_not_published(
     shop: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def write_bad_warmup(
-        version_dir: Path, model_name: str, queries: list[str]
+        version_dir: Path, model_name: str, queries: list[str], filters: Any
     ) -> None:
-        original(version_dir, model_name, [*queries[:1], "!!!"])
+        original(version_dir, model_name, [*queries[:1], "!!!"], filters)
 
     original = exporter.write_warmup_requests
     monkeypatch.setattr(exporter, "write_warmup_requests", write_bad_warmup)
@@ -228,7 +337,14 @@ def test_without_scann_the_export_says_what_to_do(
 
 
 @pytest.mark.parametrize(
-    "module", ["serving.export", "serving.server", "serving.client", "serving.verify"]
+    "module",
+    [
+        "serving.export",
+        "serving.server",
+        "serving.client",
+        "serving.verify",
+        "serving.scann_build",
+    ],
 )
 def test_help_does_not_wait_for_tensorflow(module: str) -> None:
     script = (

@@ -19,12 +19,12 @@ import tensorflow as tf
 from tensorflow.core.framework import types_pb2
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
-from serving import rest, tensors
+from serving import connections, rest, tensors
 from serving.errors import RequestError
-from serving.manager import VersionManager
+from serving.model_config import ModelConfig
 from serving.rest import RestServer
-from serving.served_model import RequestCounts
 from serving.server import main
+from tests.serving.serving_here import Served, SlowServable, serve_here
 from tfrs_mmse.cli import CommandError
 
 SHOP = "/v1/models/shop"
@@ -34,7 +34,7 @@ PREDICT = f"{SHOP}:predict"
 @pytest.fixture(scope="module")
 def port(served: Any) -> Iterator[int]:
     server = RestServer(
-        served.manager, "shop", served.counts, host="127.0.0.1", port=0, max_workers=4
+        served.models, served.metrics, served.loop, host="127.0.0.1", port=0
     )
     yield server.port
     server.stop(grace=1.0)
@@ -212,12 +212,12 @@ def test_metadata_holds_the_signatures(client: http.client.HTTPConnection) -> No
         (
             "GET",
             "/v1/models/other",
-            "Servable not found for request: Latest(other): this server has the model shop",
+            "Servable not found for request: Latest(other): this server has shop",
         ),
         (
             "GET",
             "/v1/models/..%2F..%2Fetc%2Fpasswd",
-            "Servable not found for request: Latest(../../etc/passwd): this server has the model shop",
+            "Servable not found for request: Latest(../../etc/passwd): this server has shop",
         ),
         (
             "GET",
@@ -382,8 +382,7 @@ def test_head_gets_no_body(port: int) -> None:
         ),
         (
             b'{"signature_name": "\\ud83d", "inputs": {"\\ud83d": 1}}',
-            'Serving signature key "\ud83d" not found: this model has '
-            "{embed_item,embed_query,search_excluding,serving_default}.",
+            "signature_name holds half of a surrogate pair, which is no text",
         ),
         (
             b'{"inputs": {"\\ud83d": ["hat"]}}',
@@ -393,7 +392,7 @@ def test_head_gets_no_body(port: int) -> None:
         (
             b'{"signature_name": "__saved_model_init_op", "inputs": ["hat"]}',
             'Serving signature key "__saved_model_init_op" not found: this model has '
-            "{embed_item,embed_query,search_excluding,serving_default}.",
+            "{embed_item,embed_query,search_excluding,search_filtered,serving_default}.",
         ),
         (
             b'{"signature_name": "search_excluding", "instances": ["hat"]}',
@@ -442,7 +441,18 @@ def test_codes_are_mapped_as_tensorflow_serving_maps_them(
 
 
 def test_numbers_are_checked_against_what_the_signature_wants() -> None:
-    proto = tensors.read_json("count", [1.0], types_pb2.DT_INT64)
+    whole = tensors.read_json("count", [1.0, -7], types_pb2.DT_INT32)
+    spec = tf.TensorSpec([None], tf.int32)
+    assert tensors.read_tensor("count", whole, spec).tolist() == [1, -7]
+    for wrong in (0.5, 2**31, float("nan"), float("inf")):
+        with pytest.raises(
+            RequestError, match="count must hold whole numbers of type DT_INT32"
+        ):
+            tensors.read_json("count", [wrong], types_pb2.DT_INT32)
+    for wrong in ("1", True, None):
+        with pytest.raises(RequestError, match="must be of type DT_INT32, not a JSON"):
+            tensors.read_json("count", [wrong], types_pb2.DT_INT32)
+    proto = tensors.read_json("price", [1.0], types_pb2.DT_FLOAT)
     with pytest.raises(RequestError, match="of type DT_INT64, not DT_FLOAT"):
         tensors.read_tensor("count", proto, tf.TensorSpec([None], tf.int64))
 
@@ -589,29 +599,9 @@ def test_a_connection_is_kept_and_can_be_pipelined(port: int) -> None:
 def test_more_connections_than_allowed_are_refused(
     port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rest, "MAX_CONNECTIONS", 0)
+    monkeypatch.setattr(connections, "MAX_CONNECTIONS", 0)
     message = "too many connections are open: try again later"
     assert send_raw(port, b"") == (503, {"error": message})
-
-
-class SlowServable:
-    """Answers once it is let go; fails on the query `bug`."""
-
-    signature_defs: dict[str, Any]
-
-    def __init__(self) -> None:
-        self.go, self.entered = threading.Event(), threading.Event()
-        self.signature_defs = {}
-
-    def predict(self, signature_name: str, inputs: Any) -> dict[str, np.ndarray]:
-        self.entered.set()
-        assert self.go.wait(60)
-        if signature_name == "bug":
-            raise ZeroDivisionError("a secret")
-        return {"score": np.ones((1, 1), np.float32)}
-
-    def close(self) -> None:
-        """Holds nothing."""
 
 
 @pytest.fixture
@@ -620,65 +610,61 @@ def servable() -> SlowServable:
 
 
 @pytest.fixture
-def counts() -> RequestCounts:
-    return RequestCounts()
-
-
-@pytest.fixture
-def slow(
-    tmp_path: Path, servable: SlowServable, counts: RequestCounts
-) -> Iterator[RestServer]:
+def slow(tmp_path: Path, servable: SlowServable) -> Iterator[tuple[RestServer, Served]]:
     (tmp_path / "1").mkdir()
-    manager = VersionManager(tmp_path, "shop", load=lambda _: servable)  # type: ignore[arg-type,return-value]
-    manager.refresh()
-    server = RestServer(
-        manager, "shop", counts, host="127.0.0.1", port=0, max_workers=1
-    )
-    yield server
-    servable.go.set()
-    server.stop(grace=10.0)
+    config = ModelConfig("shop", tmp_path)
+    with serve_here(config, load=lambda _: servable) as served:  # type: ignore[arg-type,return-value]
+        server = RestServer(
+            served.models, served.metrics, served.loop, host="127.0.0.1", port=0
+        )
+        yield server, served
+        servable.go.set()
+        server.stop(grace=10.0)
 
 
 def test_a_bug_of_ours_shows_nothing_of_its_inside(
-    slow: RestServer,
+    slow: tuple[RestServer, Served],
     servable: SlowServable,
-    counts: RequestCounts,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
+    server, served = slow
     servable.go.set()
-    client = http.client.HTTPConnection("127.0.0.1", slow.port, timeout=30)
-    body = {"signature_name": "bug", "instances": ["hat"]}
+    client = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
+    body = {"inputs": {"query": ["bug"]}}
     assert send(client, "POST", PREDICT, body) == (
         500,
         {"error": "the server failed on this request; its log says why"},
     )
     assert "a secret" in caplog.text
-    body = {"instances": ["hat"]}
-    assert send(client, "POST", PREDICT, body) == (200, {"predictions": [[1.0]]})
+    body = {"inputs": {"query": ["hat"]}}
+    assert send(client, "POST", PREDICT, body) == (200, {"outputs": [3.0]})
     assert send(client, "POST", PREDICT, b"?")[0] == 400
     client.close()
-    assert counts.to_dict() == {"INTERNAL": 1, "INVALID_ARGUMENT": 1, "OK": 1}
+    assert served.metrics.counts() == {"INTERNAL": 1, "INVALID_ARGUMENT": 1, "OK": 1}
 
 
 def test_accepted_requests_are_answered_while_the_server_stops(
-    slow: RestServer, servable: SlowServable, monkeypatch: pytest.MonkeyPatch
+    slow: tuple[RestServer, Served],
+    servable: SlowServable,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    server, _ = slow
     monkeypatch.setattr(rest, "CLIENT_SECONDS", 3600.0)
-    idle = socket.create_connection(("127.0.0.1", slow.port), timeout=30)
-    client = http.client.HTTPConnection("127.0.0.1", slow.port, timeout=30)
-    client.request("POST", PREDICT, json.dumps({"instances": ["hat"]}))
+    idle = socket.create_connection(("127.0.0.1", server.port), timeout=30)
+    client = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
+    client.request("POST", PREDICT, json.dumps({"inputs": {"query": ["hat"]}}))
     assert servable.entered.wait(60)
-    stopping = threading.Thread(target=slow.stop, kwargs={"grace": 30.0})
+    stopping = threading.Thread(target=server.stop, kwargs={"grace": 30.0})
     stopping.start()
     # It is closed at once, not when its time is over.
     assert idle.recv(1) == b""
     with pytest.raises(OSError):
-        socket.create_connection(("127.0.0.1", slow.port), timeout=30).recv(1)
+        socket.create_connection(("127.0.0.1", server.port), timeout=30).recv(1)
     assert stopping.is_alive()
     servable.go.set()
     reply = client.getresponse()
     assert (reply.status, reply.headers["Connection"]) == (200, "close")
-    assert json.loads(reply.read()) == {"predictions": [[1.0]]}
+    assert json.loads(reply.read()) == {"outputs": [3.0]}
     stopping.join(timeout=60)
     assert not stopping.is_alive()
     idle.close()
@@ -752,10 +738,9 @@ def test_a_port_in_use_is_one_sentence(
         assert capsys.readouterr().err.splitlines()[-1] == f"error: {message}"
         with pytest.raises(CommandError, match=f"cannot listen on 127.0.0.1:{port}"):
             RestServer(
-                served.manager,
-                "shop",
-                served.counts,
+                served.models,
+                served.metrics,
+                served.loop,
                 host="127.0.0.1",
                 port=port,
-                max_workers=1,
             )

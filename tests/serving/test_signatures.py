@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from serving.index import ExactIndex, ScannIndex, scann_settings
+from serving.index import ExactIndex, ScannIndex
+from serving.scann_build import ScannSettings
 from serving.signatures import SearchModule, input_names, save
 
 
-@pytest.fixture(params=["exact_version", "scann_version"])
+@pytest.fixture(scope="module", params=["exact_version", "scann_version"])
 def loaded(request: pytest.FixtureRequest) -> Any:
     """Both kinds, as a fresh object."""
     return tf.saved_model.load(str(request.getfixturevalue(request.param)))
@@ -53,6 +54,19 @@ def test_names_and_types_are_the_contract(loaded: Any) -> None:
         "search_excluding": (
             {"query": query, "exclude": ("string", [None, None])},
             found,
+        ),
+        "search_filtered": (
+            {
+                "query": query,
+                "k": ("int32", [None]),
+                "exclude": ("string", [None, None]),
+                "filter": ("string", [None, None]),
+            },
+            {
+                "item_id": ("string", [None, None]),
+                "score": ("float32", [None, None]),
+                "num_matching": ("int64", [None]),
+            },
         ),
         "embed_query": ({"query": query}, {"embedding": ("float32", [None, 16])}),
         "embed_item": (fields, {"embedding": ("float32", [None, 16])}),
@@ -149,29 +163,36 @@ def test_items_embed_as_in_training_and_must_be_utf8(loaded: Any, shop: Any) -> 
 def test_a_catalogue_smaller_than_k_is_padded_with_nothing(
     shop_of: Callable[[list[str]], Any], tmp_path: Path, kind: str
 ) -> None:
-    shop = shop_of(["red shoe", "blue hat"])
+    shop = shop_of(["blue hat", *["red shoe"] * 15])
     embedding = shop.corpus.embedding
+    settings = ScannSettings(num_leaves=0, leaves_to_search=0, num_reorder=16)
     index = (
         ExactIndex(embedding)
         if kind == "exact"
-        else ScannIndex(embedding, scann_settings(2, 4), k=4)
+        else ScannIndex(embedding, settings, k=18)
     )
     module = SearchModule(
         featurizer=shop.trained.featurizer,
         model=shop.trained.model,
         index=index,
         item_id=shop.corpus.item_id,
-        k=4,
+        k=18,
+        attributes={},
     )
     save(module, str(tmp_path / "1"))
     signatures = tf.saved_model.load(str(tmp_path / "1")).signatures
     found = signatures["serving_default"](query=tf.constant(["blue hat"]))
-    assert found["item_id"].numpy().tolist() == [[b"i1", b"i0", b"", b""]]
-    assert found["score"].numpy()[0, 2:].tolist() == [-np.inf, -np.inf]
+    (item_id,) = found["item_id"].numpy().tolist()
+    assert item_id[0] == b"i0"
+    assert sorted(item_id[1:16]) == sorted(b"i%d" % n for n in range(1, 16))
+    assert item_id[16:] == [b"", b""]
+    assert found["score"].numpy()[0, 16:].tolist() == [-np.inf, -np.inf]
     found = signatures["search_excluding"](
-        query=tf.constant(["blue hat"]), exclude=tf.constant([["i1"]])
+        query=tf.constant(["blue hat"]), exclude=tf.constant([["i0"]])
     )
-    assert found["item_id"].numpy().tolist() == [[b"i0", b"", b"", b""]]
+    (item_id,) = found["item_id"].numpy().tolist()
+    assert b"i0" not in item_id
+    assert item_id[15:] == [b"", b"", b""]
 
 
 def test_column_names_that_tensorflow_refuses_are_replaced() -> None:

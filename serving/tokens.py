@@ -1,0 +1,68 @@
+"""Bearer tokens: who may send requests."""
+
+import hmac
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import grpc
+
+from tfrs_mmse.cli import CommandError
+
+_MIN_LENGTH = 16  # characters
+_HEALTH = "/grpc.health.v1.Health/"
+
+
+class Tokens:
+    """The tokens of a file, of which a request must bring one as `Authorization: Bearer TOKEN`."""
+
+    REFUSAL = "send a valid token as `Authorization: Bearer TOKEN`"
+
+    def __init__(self, path: Path) -> None:
+        """Reads the tokens.
+
+        Args:
+            path: One token a line, so that a new one can be handed out before the old one is taken away.
+
+        Raises:
+            CommandError: the file cannot be read, holds no token, or one that is easily guessed.
+        """
+        try:
+            lines = path.read_text(encoding="ascii").split()
+        except (OSError, UnicodeDecodeError) as e:
+            raise CommandError(
+                f"--auth_token_file {path} cannot be read ({type(e).__name__}): give a text file, one token a line"
+            ) from None
+        if not lines or min(map(len, lines)) < _MIN_LENGTH:
+            raise CommandError(
+                f"--auth_token_file {path} must hold tokens of at least {_MIN_LENGTH} characters, one a line"
+            )
+        self._tokens = [line.encode() for line in lines]
+
+    def accept(self, authorization: str) -> bool:
+        """Whether the value of an `Authorization` header holds a token; takes as long for each wrong one."""
+        scheme, _, token = authorization.partition(" ")
+        sent = token.strip().encode(errors="replace")
+        matches = [hmac.compare_digest(sent, token) for token in self._tokens]
+        return scheme.lower() == "bearer" and any(matches)
+
+
+class TokenInterceptor(grpc.aio.ServerInterceptor):
+    """Refuses gRPC requests without a token; the health service needs none, since probes cannot send one."""
+
+    def __init__(self, tokens: Tokens) -> None:
+        self._tokens = tokens
+        self._refuse = grpc.unary_unary_rpc_method_handler(self._abort)
+
+    async def intercept_service(
+        self,
+        continuation: Callable[..., Awaitable[grpc.RpcMethodHandler]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> grpc.RpcMethodHandler:
+        sent = dict(handler_call_details.invocation_metadata).get("authorization", "")
+        if handler_call_details.method.startswith(_HEALTH) or self._tokens.accept(sent):
+            return await continuation(handler_call_details)
+        return self._refuse
+
+    async def _abort(self, request: Any, context: grpc.aio.ServicerContext) -> None:
+        await context.abort(grpc.StatusCode.UNAUTHENTICATED, Tokens.REFUSAL)
