@@ -39,7 +39,7 @@ from benchmarks import machine
 from benchmarks.quality import cells, data_sets
 from benchmarks.quality.cells import BM25, Cell
 from benchmarks.quality.data_sets import SPLITS, Sources
-from benchmarks.quality.steps import ROOT
+from benchmarks.steps import ROOT
 from tfrs_mmse import cli
 from tfrs_mmse.presets import PRESETS
 

@@ -7,11 +7,10 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmarks import machine
-from benchmarks.quality import steps
+from benchmarks import machine, steps
 from benchmarks.quality.data_sets import DataSet
 from benchmarks.quality.descriptions import differences, with_todays_fields
-from benchmarks.quality.steps import StepFailed
+from benchmarks.steps import StepFailed
 from tfrs_mmse import cli, schema
 from tfrs_mmse.train import resolve
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmarks.quality import steps
+from benchmarks import steps
 from tfrs_mmse import cli, schema
 
 SPLITS = {"elo7": ("query",), "simulator": ("time", "query")}

@@ -31,8 +31,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmarks import machine
-from benchmarks.quality import data_sets, steps
+from benchmarks import machine, steps
+from benchmarks.quality import data_sets
 from benchmarks.train import pairs
 from benchmarks.train.layout import FILES, MEMORY, SOURCES
 from benchmarks.train.recall import recall

@@ -13,8 +13,7 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from benchmarks import machine
-from benchmarks.quality import steps
+from benchmarks import machine, steps
 from tfrs_mmse import cli
 from tfrs_mmse.config import FLOAT32, MIXED
 from tfrs_mmse.presets import PRESETS

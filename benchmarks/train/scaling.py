@@ -17,8 +17,7 @@ from typing import Any, NamedTuple
 
 from matplotlib.figure import Figure
 
-from benchmarks import machine
-from benchmarks.quality import steps
+from benchmarks import machine, steps
 from tfrs_mmse import cli
 
 _SETTINGS = ("embedding_dim=64", "batch_size=256", "synthetic_queries=128")

@@ -21,8 +21,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
-from benchmarks import machine
-from benchmarks.quality import steps
+from benchmarks import machine, steps
 from tfrs_mmse import cli, schema
 
 _DIMENSIONS, _WORDS_PER_ITEM = 256, 8

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from benchmarks import steps
 from benchmarks.quality import (
     __main__ as quality,
 )
@@ -19,7 +20,6 @@ from benchmarks.quality import (
     cells,
     data_sets,
     figures,
-    steps,
 )
 from benchmarks.quality.cells import Cell
 from benchmarks.quality.data_sets import DataSet

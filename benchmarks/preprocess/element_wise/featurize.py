@@ -19,11 +19,15 @@ IDS = np.dtype("<i4")
 
 
 class EncodedItem(NamedTuple):
-    """An item's texts as its record holds them, and its ids of each grain as bytes, a text's numbers of ids first."""
+    """An item's texts and attributes as its record holds them.
+
+    And its ids of each grain as bytes, a text's numbers of ids first.
+    """
 
     title: str
     text: str
     ids: tuple[bytes, ...]
+    attributes: tuple[str | float, ...]
 
 
 class FeaturizingFn(beam.DoFn):
@@ -80,7 +84,10 @@ class _EncodeItemsFn(FeaturizingFn):
         columns = [_rows_as_bytes(ids[grain.name]) for grain in self._spec.grains]
         for item, row in zip(items, zip(*columns, strict=True), strict=True):
             text = "\n".join(filter(None, item.texts))
-            yield item.item_id, EncodedItem(item.texts[0], text, row)
+            yield (
+                item.item_id,
+                EncodedItem(item.texts[0], text, row, tuple(item.attributes)),
+            )
 
 
 def _rows_as_bytes(ids: tf.Tensor | tf.RaggedTensor) -> list[bytes]:

@@ -115,6 +115,12 @@ def _item_record(
     _add_items(example, spec, [slot], [PlacedItem(0, item.ids, log_probability)])
     _add_strings(example, schema.TITLE, [item.title])
     _add_strings(example, schema.TEXT, [item.text])
+    for grain, value in zip(spec.attribute_grains, item.attributes, strict=True):
+        name = schema.item_value(grain.name)
+        if isinstance(value, str):
+            _add_strings(example, name, [value])
+        else:
+            example.features.feature[name].float_list.value.append(value)
     count(ITEMS, USED)
     shard, order = shard_key(item_id, num_shards)
     return shard, (order, example.SerializeToString(deterministic=True))

@@ -11,7 +11,7 @@ from typing import Any
 
 from tfrs_mmse import cli
 
-ROOT = Path(__file__).resolve().parents[2]  # where `python -m` finds the packages
+ROOT = Path(__file__).resolve().parents[1]  # where `python -m` finds the packages
 
 
 class StepFailed(cli.CommandError):

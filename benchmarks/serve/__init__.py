@@ -1,0 +1,1 @@
+"""The server's speed, side by side with others'."""

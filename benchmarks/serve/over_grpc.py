@@ -1,0 +1,105 @@
+"""Our server and a thread pool over gRPC on loopback, with one client and with many."""
+
+import statistics
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.serve import load, servers
+from tfrs_mmse import cli, schema
+
+CLIENTS = (1, 4, 16, 64)
+_SHARES = (0.5, 0.8)  # of what many clients get, for the load at a constant rate
+_NUM_QUERIES = 4  # of the log, each sent again and again for its share of the time
+
+
+def measure(
+    version_dir: Path, queries: Sequence[str], *, seconds: float, rounds: int
+) -> dict[str, Any]:
+    """Measures one export.
+
+    Args:
+        version_dir: The export.
+        queries: Of the log.
+        seconds: Of each measurement.
+        rounds: Ours and theirs in turn, so often; medians are given.
+
+    Returns:
+        `in_process_ms` of one query; of `ours` and `thread_pool` by number of clients; `overhead_ms` of ours with one
+        client; `vs thread pool` with most clients; `constant_rate` of ours.
+    """
+    chosen = [_request(query) for query in queries[:_NUM_QUERIES]]
+    in_process = _in_process(version_dir, queries)
+    found: dict[str, dict[int, list[load.Load]]] = {"ours": {}, "thread_pool": {}}
+    constant: dict[str, Any] = {}
+    for round_number in range(rounds):
+        for name, start in (
+            ("thread_pool", servers.thread_pool),
+            ("ours", servers.ours),
+        ):
+            with start(version_dir) as server:
+                for clients in CLIENTS:
+                    got = load.closed_loop(server.port, chosen, clients, seconds)
+                    found[name].setdefault(clients, []).append(got)
+                    cli.say(f"{name}, {clients} clients: {got.to_dict()}")
+                if name == "ours" and round_number == 0:
+                    most = got.per_second
+                    constant = {
+                        f"{share:.0%} of {most:.0f} a second": load.open_loop(
+                            server.port, chosen, share * most, seconds
+                        ).to_dict()
+                        for share in _SHARES
+                    }
+            if bad := {k: n for k, n in server.counts.items() if k != "OK"}:
+                cli.say(f"{name} also answered {bad}")
+    medians = {
+        name: {clients: _median(runs) for clients, runs in by_clients.items()}
+        for name, by_clients in found.items()
+    }
+    ours, theirs = medians["ours"], medians["thread_pool"]
+    most = max(CLIENTS)
+    return {
+        "in_process_ms": {name: round(ms, 3) for name, ms in in_process.items()},
+        "overhead_ms": round(ours[1].p50_ms - in_process["p50"], 3),
+        "vs thread pool": round(ours[most].per_second / theirs[most].per_second, 2),
+        **{
+            name: {str(c): run.to_dict() for c, run in by_clients.items()}
+            for name, by_clients in medians.items()
+        },
+        "constant_rate": constant,
+    }
+
+
+def _median(runs: Sequence[load.Load]) -> load.Load:
+    return load.Load(*(statistics.median(values) for values in zip(*runs, strict=True)))
+
+
+def _request(query: str) -> bytes:
+    import tensorflow as tf
+    from tensorflow_serving.apis import predict_pb2
+
+    request = predict_pb2.PredictRequest()
+    request.model_spec.name = "shop"
+    request.inputs[schema.QUERY].CopyFrom(tf.make_tensor_proto([query]))
+    return request.SerializeToString()
+
+
+def _in_process(version_dir: Path, queries: Sequence[str]) -> dict[str, float]:
+    """Milliseconds of one query, called without a server: one after the other."""
+    import tensorflow as tf
+
+    from serving.servable import Servable
+
+    servable = Servable(version_dir)
+    protos = [{schema.QUERY: tf.make_tensor_proto([query])} for query in queries]
+    times = []
+    for proto in protos:
+        start = time.perf_counter()
+        servable.predict("", proto)
+        times.append(time.perf_counter() - start)
+    servable.close()
+    p50, p99 = np.percentile(times, (50, 99)) * 1000
+    return {"p50": float(p50), "p99": float(p99)}

@@ -1,0 +1,1 @@
+"""A server under everything that production does to it, counted."""
