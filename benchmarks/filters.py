@@ -11,8 +11,6 @@ numpy's exact search inside the filter, so that of the exact index must be 1. A 
 a filter, by the same index, over the time inside the filter: above 1, the filter makes it faster.
 """
 
-import json
-import subprocess
 import sys
 import tempfile
 import time
@@ -22,7 +20,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from benchmarks import machine
+from benchmarks import machine, steps
 from tfrs_mmse import cli
 
 _LIBRARIES = ("numpy", "scann", "tensorflow")
@@ -246,25 +244,15 @@ def _recall(score: np.ndarray, best: np.ndarray) -> float:
 def _prepare(folder: Path, sizes: Sizes) -> tuple[Path, Path]:
     """Examples and a model trained on them."""
     shop, examples, model_dir = folder / "shop", folder / "examples", folder / "run"
-    numbers = ["--requests", str(sizes.num_requests), "--items", str(sizes.num_items)]
-    _run("beam.simulate", "--output", str(shop), *numbers, "--seed", "0")
+    log = folder / "log"
+    numbers = ["--requests", sizes.num_requests, "--items", sizes.num_items]
+    steps.run("beam.simulate", "--output", shop, *numbers, "--seed", 0, log=log)
     logs = ["--events", f"{shop}/events.*", "--items", f"{shop}/items.*"]
-    _run("beam.preprocess", *logs, "--output", str(examples))
+    steps.run("beam.preprocess", *logs, "--output", examples, log=log)
     settings = [flag for value in _SETTINGS for flag in ("--set", value)]
-    data = ["--data", str(examples), "--model-dir", str(model_dir)]
-    _run("tfrs_mmse.train", *data, *settings)
+    data = ["--data", examples, "--model-dir", model_dir]
+    steps.run("tfrs_mmse.train", *data, *settings, log=log)
     return examples, model_dir
-
-
-def _run(module: str, *flags: str) -> dict[str, Any]:
-    """Runs one of our commands in a process of its own; its progress passes through."""
-    argv = [sys.executable, "-m", module, *flags]
-    done = subprocess.run(argv, stdout=subprocess.PIPE, text=True, check=False)
-    if done.returncode:
-        raise cli.CommandError(
-            f"{module} failed with exit status {done.returncode}; its message above says why"
-        )
-    return json.loads(done.stdout)
 
 
 if __name__ == "__main__":

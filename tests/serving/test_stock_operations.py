@@ -17,12 +17,11 @@ from typing import Any
 import pytest
 import tensorflow as tf
 import tensorflow_text
-from tensorflow.core.framework import graph_pb2
-from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow.python.framework import kernels
 
 from serving.config import ExportConfig
 from serving.exporter import export_model
+from serving.saved_model import op_types, read_graph
 from tfrs_mmse import presets, schema
 from tfrs_mmse.corpus import Corpus
 from tfrs_mmse.model import TwoTowerModel
@@ -72,14 +71,7 @@ def not_linked(operations: Iterable[str]) -> list[str]:
 
 def operations_of(version: Path) -> set[str]:
     """Every operation in the graph of a SavedModel, and in all of its functions."""
-    data = (version / "saved_model.pb").read_bytes()
-    operations: set[str] = set()
-    for meta_graph in saved_model_pb2.SavedModel.FromString(data).meta_graphs:
-        graph: graph_pb2.GraphDef = meta_graph.graph_def
-        functions = graph.library.function
-        nodes = [*graph.node, *(n for f in functions for n in f.node_def)]
-        operations |= {n.op for n in nodes} - {f.signature.name for f in functions}
-    return operations
+    return set(op_types(read_graph(version).graph_def))
 
 
 @pytest.fixture(scope="module")
