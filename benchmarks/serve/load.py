@@ -48,7 +48,7 @@ def require() -> None:
     """
     if shutil.which("h2load") is None:
         raise cli.CommandError(
-            "the load comes from h2load, which is not installed: apt install nghttp2-client, or give --no-grpc"
+            "the load comes from h2load, which is not installed: apt install nghttp2-client"
         )
 
 

@@ -55,7 +55,10 @@ def test_a_request_that_waited_past_its_deadline_is_not_computed(
     assert first.code() is grpc.StatusCode.OK
     served.server.stop(grace=10.0)
     assert servable.batches == [["first"]]
-    assert served.metrics.counts() == {"CANCELLED": 1, "OK": 1}
+    # Whichever the server sees first: that the client has given up, or the deadline itself.
+    counts = served.metrics.counts()
+    assert counts.pop("OK") == 1
+    assert counts in ({"CANCELLED": 1}, {"DEADLINE_EXCEEDED": 1})
 
 
 def test_accepted_requests_are_answered_while_the_server_stops(
