@@ -19,7 +19,17 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11,<3.12",
     # Named one by one, so that the tests are never installed and Beam's workers get exactly this code.
-    packages=["tfrs_mmse", "tfrs_mmse.report", "beam", "beam.shop", "serving"],
+    packages=[
+        "tfrs_mmse",
+        "tfrs_mmse.report",
+        "beam",
+        "beam.shop",
+        "serving",
+        "serving.client",
+        "serving.export",
+        "serving.index",
+        "serving.server",
+    ],
     package_data={
         "tfrs_mmse": ["py.typed"],
         "beam": ["py.typed"],

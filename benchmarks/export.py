@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     args = parser.parse_args(argv)
 
-    from serving import footprint
+    from serving.export import footprint
     from tfrs_mmse import restore
 
     index = "exact" if args.quick else "scann"

@@ -74,9 +74,10 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def measure(data: Path, model_dir: Path, sizes: Sizes) -> dict[str, Any]:
     """Runs the benchmark on a trained model: `ratios` and `measurements`."""
-    from serving.agreement import Reference
-    from serving.index import ExactIndex, ScannIndex
-    from serving.tuning import tune
+    from serving.export.agreement import Reference
+    from serving.export.tuning import tune
+    from serving.index.exact import ExactIndex
+    from serving.index.scann import ScannIndex
     from tfrs_mmse.corpus import embed_items, embed_queries, read_queries
     from tfrs_mmse.restore import load_trained
 
@@ -157,7 +158,7 @@ def _asking(trained: Any, corpus: Any, index: Any) -> Callable[..., Any]:
     """`search_filtered`, or, without clauses, `serving_default` for as many results."""
     import tensorflow as tf
 
-    from serving.signatures import SearchModule
+    from serving.index.signatures import SearchModule
     from tfrs_mmse import schema
 
     modules = {

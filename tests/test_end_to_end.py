@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 import pytest
 
 from beam import preprocess
-from serving import client, export
+from serving.client import __main__ as client
+from serving.export import __main__ as export
 from tfrs_mmse import evaluate, train
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -10,7 +10,7 @@ import numpy as np
 
 from benchmarks.serve import searchers
 from benchmarks.serve.searchers import Searcher
-from serving.scann_build import ScannSettings
+from serving.index.scann_build import ScannSettings
 from tfrs_mmse import cli
 
 BATCH = 64

@@ -91,7 +91,7 @@ def _in_process(version_dir: Path, queries: Sequence[str]) -> dict[str, float]:
     """Milliseconds of one query, called without a server: one after the other."""
     import tensorflow as tf
 
-    from serving.servable import Servable
+    from serving.server.servable import Servable
 
     servable = Servable(version_dir)
     protos = [{schema.QUERY: tf.make_tensor_proto([query])} for query in queries]

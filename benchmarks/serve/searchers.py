@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from serving.scann_build import ScannSettings
+from serving.index.scann_build import ScannSettings
 
 Search = Callable[[np.ndarray], np.ndarray]
 """[B, D] float32 query vectors -> [B, k] rows."""
@@ -34,8 +34,8 @@ def ours(item: np.ndarray, settings: ScannSettings, k: int) -> Iterator[Searcher
     import tensorflow as tf
     from tensorflow.python.saved_model import loader_impl
 
-    from serving.index import ScannIndex
-    from serving.servable import session_config
+    from serving.index.scann import ScannIndex
+    from serving.server.servable import session_config
 
     module = tf.Module()
     module.index = ScannIndex(item, settings, k=k)

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from benchmarks import steps
-from serving.scann_build import ScannSettings
+from serving.index.scann_build import ScannSettings
 from tfrs_mmse import cli
 
 WORK = steps.ROOT / "benchmarks/work/serve"
@@ -89,8 +89,8 @@ def _embed(shop: Shop, num_items: int) -> Path:
 
 def read_vectors(shop: Shop, num_items: int) -> tuple[np.ndarray, np.ndarray]:
     """The vectors of the catalogue's items, [N, D], and of the held-out queries, [Q, D]."""
-    from serving.catalogue import embed_catalogue
-    from serving.embeddings import read_embeddings
+    from serving.export.catalogue import embed_catalogue
+    from serving.export.embeddings import read_embeddings
     from tfrs_mmse.corpus import embed_queries
     from tfrs_mmse.restore import load_trained
 

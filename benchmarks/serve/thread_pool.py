@@ -29,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     import tensorflow_text  # noqa: F401 # registers its operations
     from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
-    from serving.index import import_scann
+    from serving.index.scann import import_scann
 
     import_scann()
     loaded = tf.saved_model.load(str(args.version_dir))

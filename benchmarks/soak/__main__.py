@@ -129,7 +129,7 @@ class Soak:
         """What each export answers, asked in this process."""
         import tensorflow as tf
 
-        from serving.servable import Servable
+        from serving.server.servable import Servable
 
         log = json.loads((_WORK / "queries.json").read_text())
         answers = []

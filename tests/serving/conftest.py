@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from serving import check, tuning
-from serving.agreement import Queries
-from serving.config import ExportConfig
-from serving.exporter import export_model
-from serving.model_config import ModelConfig
-from serving.servable import Servable
-from serving.verify import answer
+from serving.export import check, tuning
+from serving.export.agreement import Queries
+from serving.export.config import ExportConfig
+from serving.export.exporter import export_model
+from serving.export.verify import answer
+from serving.server.model_config import ModelConfig
+from serving.server.servable import Servable
 from tests.serving.serving_here import Served, serve_here
 from tfrs_mmse import schema
 from tfrs_mmse.config import TrainConfig

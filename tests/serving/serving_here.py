@@ -11,14 +11,14 @@ import tensorflow as tf
 from tensorflow.core.framework import types_pb2
 from tensorflow.core.protobuf import meta_graph_pb2
 
-from serving.batcher import Batcher
-from serving.event_loop import EventLoop
-from serving.grpc_server import GrpcServer
-from serving.loading import load
-from serving.metrics import Metrics
-from serving.model_config import ModelConfig
-from serving.models import Models
-from serving.servable import Call, Servable, Signature
+from serving.server.batcher import Batcher
+from serving.server.event_loop import EventLoop
+from serving.server.grpc_server import GrpcServer
+from serving.server.loading import load
+from serving.server.metrics import Metrics
+from serving.server.model_config import ModelConfig
+from serving.server.models import Models
+from serving.server.servable import Call, Servable, Signature
 
 
 class Served(NamedTuple):

@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 import tfrs_mmse
-from serving.lifecycle import GRACE_SECONDS
+from serving.server.lifecycle import GRACE_SECONDS
 
 ROOT = Path(__file__).resolve().parents[2]
 DEPLOY = ROOT / "serving/deploy"
