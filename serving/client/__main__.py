@@ -17,12 +17,11 @@ import sys
 import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from serving.client import SearchClient, Tls
+from serving.client.titles import read_titles
 from tfrs_mmse import cli
-
-if TYPE_CHECKING:
-    from serving.client.connection import Tls
 
 
 @cli.command
@@ -104,10 +103,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.items is not None and not args.items.is_file():
         raise cli.CommandError(f"--items: there is no file {args.items}")
 
-    # Imports gRPC, which --help need not wait for.
-    from serving.client.search import SearchClient
-    from serving.client.titles import read_titles
-
     with SearchClient(
         args.target,
         args.model,
@@ -173,9 +168,7 @@ def _width(text: str) -> int:
     return sum(2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
 
 
-def _tls(args: argparse.Namespace) -> "Tls | None":
-    from serving.client.connection import Tls
-
+def _tls(args: argparse.Namespace) -> Tls | None:
     files = (args.tls_ca, args.tls_cert, args.tls_key, args.tls_server_name)
     if not args.tls and all(value is None for value in files):
         return None

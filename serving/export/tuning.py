@@ -47,6 +47,19 @@ class Trial(NamedTuple):
     search: Callable[[tf.Tensor], tf.Tensor]
 
 
+@dataclasses.dataclass(frozen=True)
+class Tried:
+    """An index and what was tried with it.
+
+    Attributes:
+        index: It copies the vectors when it is searched; released, it does no longer.
+        trials: Not empty.
+    """
+
+    index: Index
+    trials: list[Trial]
+
+
 class Tuned(NamedTuple):
     """The outcome.
 
@@ -83,22 +96,24 @@ def tune(reference: Reference, *, k: int, target_recall: float) -> Tuned:
     embedding = item_variable(reference.item)
     forget(reference.item)
     indexes = [ScannIndex(embedding, s, k=k, parts=parts) for s, parts in built]
-    trials = [_trial(ExactIndex(embedding), None, reference.query, exact, k)]
+    say("measures the recall of exact search and of ScaNN with more and more work")
+    all_scored = ExactIndex(embedding)
+    trial = _trial(all_scored, None, reference.query, exact, k)
+    tried = [Tried(all_scored, [trial])]
     for index in indexes:
-        trials += _trials(index, reference.query, exact, k, target_recall)
+        tried.append(_try_scann(index, reference.query, exact, k, target_recall))
+    trials = [trial for each in tried for trial in each.trials]
     say(f"times exact search and {len(trials) - 1} settings of ScaNN")
     curve = [
         Measured(settings=t.settings, recall=t.recall, alone_ms=alone, batch_ms=batch)
         for t, (alone, batch) in zip(
-            trials, time_trials(trials, reference.query), strict=True
+            trials, time_trials(tried, reference.query), strict=True
         )
     ]
-    for index in indexes:
-        index.release()
     choice = choose(curve, target_recall)
     say(f"chose {choice.measured.kind}: {choice.reason}")
     if not (chosen := choice.measured.settings):
-        return Tuned(ExactIndex(embedding), choice, curve)
+        return Tuned(all_scored, choice, curve)
     index = next(i for i in indexes if _same_build(i.settings, chosen))
     index.settings = chosen
     return Tuned(index, choice, curve)
@@ -137,30 +152,34 @@ def candidates(
         ]
 
 
-def time_trials(
-    trials: Sequence[Trial], query: np.ndarray
-) -> list[tuple[float, float]]:
+def time_trials(tried: Sequence[Tried], query: np.ndarray) -> list[tuple[float, float]]:
     """Milliseconds per query of each trial, for queries that come alone and for queries that come in batches.
 
-    All are timed in turns, so that what else the machine does disturbs all alike.
+    All are timed in turns, so that what else the machine does disturbs all alike; and index after index, so that no two
+    hold copies of the vectors at a time.
 
     Args:
-        trials: What is timed.
+        tried: What is timed.
         query: [Q, D] float32, Q > 0; taken again from the beginning where they are too few.
     """
     query = np.resize(query, (_NUM_BATCHES * BATCH, query.shape[1]))
     alone = [tf.constant(query[i : i + 1]) for i in range(_NUM_ALONE)]
     batches = [tf.constant(query[i : i + BATCH]) for i in range(0, len(query), BATCH)]
-    rounds = [
-        [(_time(t.search, alone), _time(t.search, batches)) for t in trials]
-        for _ in range(_ROUNDS)
-    ]
+    rounds = []
+    for _ in range(_ROUNDS):
+        times = []
+        for each in tried:
+            each.trials[0].search(alone[0])  # puts the searcher together
+            for trial in each.trials:
+                times.append((_time(trial.search, alone), _time(trial.search, batches)))
+            each.index.release()
+        rounds.append(times)
     return [(float(a), float(b)) for a, b in np.min(rounds, axis=0)]
 
 
-def _trials(
+def _try_scann(
     index: ScannIndex, query: np.ndarray, exact: np.ndarray, k: int, target: float
-) -> list[Trial]:
+) -> Tried:
     trials: list[Trial] = []
     enough, found = max(target, _ENOUGH), 0.0
     for more_reordered in candidates(index.settings, index.embedding.shape[0], k):
@@ -175,7 +194,8 @@ def _trials(
         before, found = found, group[-1].recall
         if group[0].recall >= target or target <= found < before + _GAIN:
             break
-    return trials
+    index.release()
+    return Tried(index, trials)
 
 
 def _trial(

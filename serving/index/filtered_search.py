@@ -6,8 +6,7 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from serving.index.filters import Filters, FilterTable
-from serving.index.found import Found, Index
-from serving.index.scann import NO_ROW
+from serving.index.found import NO_ROW, Found, Index
 
 # By measurements at 200,000 items of 256 dimensions: an approximate search takes about as long as the scores of so many
 # single items;

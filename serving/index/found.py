@@ -4,6 +4,9 @@ from typing import NamedTuple, Protocol
 
 import tensorflow as tf
 
+# Pads a query's rows when fewer were found than asked for; its score is -inf.
+NO_ROW = -1
+
 
 class Found(NamedTuple):
     """The best rows for each query, best first, padded with NO_ROW and -inf.

@@ -7,17 +7,17 @@ from types import ModuleType
 import numpy as np
 import tensorflow as tf
 
-from serving.index.found import Found
-from serving.index.item_vectors import NO_ROW, inner_products, item_variable
+from serving.index.found import NO_ROW, Found
+from serving.index.item_vectors import item_variable
 from serving.index.scann_build import ScannParts, ScannSettings, build
 from tfrs_mmse.cli import CommandError
 
 
 class ScannIndex(tf.Module):
-    """Approximate search: ScaNN proposes items by their quantised vectors, the best are scored exactly.
+    """Approximate search: ScaNN finds candidates by their quantised vectors, and scores the best of them exactly.
 
-    ScaNN's own reordering would need a second copy of the embeddings inside its searcher. Here the rows that it
-    proposes are gathered from the variable instead: a loaded version holds the embeddings once.
+    Its searcher copies the embeddings, so that an index that has been searched holds them twice. Scored in the graph
+    instead, from the one variable, candidates cost more than finding them.
 
     The searcher lives in TensorFlow's resource manager under a name. The name is unique to each index: under ScaNN's
     default name, every index loaded into one process would answer with the first one's items.
@@ -65,16 +65,24 @@ class ScannIndex(tf.Module):
 
     def search(self, query: tf.Tensor, num: tf.Tensor | int) -> Found:
         num = tf.minimum(num, self._num_items)
-        row = self._candidates(query, *self._effort(num))
-        score, place = tf.math.top_k(
-            inner_products(self.embedding, query, row),
-            tf.minimum(num, tf.shape(row)[1]),
+        candidates, leaves = self._effort(num)
+        # ScaNN refuses an empty batch: search for one zero vector and drop its answer.
+        batch = tf.shape(query)[0]
+        filler = tf.zeros([tf.cast(tf.equal(batch, 0), tf.int32), self._dimensions])
+        row, score = import_scann().scann_search_batched(
+            self._handle(),
+            tf.concat([query, filler], axis=0),
+            num,
+            candidates,
+            leaves if self.settings.num_leaves else -1,
+            False,  # its threads share out pieces of 256 queries, and are started for each call
         )
-        row = tf.gather(row, place, batch_dims=1)
-        missing = [[0, 0], [0, num - tf.shape(row)[1]]]
+        # It pads with NaN and an arbitrary row.
+        row, score = row[:batch], score[:batch]
+        missing = tf.math.is_nan(score)
         return Found(
-            tf.pad(row, missing, constant_values=NO_ROW),
-            tf.pad(score, missing, constant_values=-math.inf),
+            tf.ensure_shape(tf.where(missing, NO_ROW, row), [None, None]),
+            tf.ensure_shape(tf.where(missing, -math.inf, score), [None, None]),
         )
 
     def release(self) -> None:
@@ -96,35 +104,16 @@ class ScannIndex(tf.Module):
             tf.minimum(tf.cast(leaves, tf.int32), settings.num_leaves),
         )
 
-    def _candidates(
-        self, query: tf.Tensor, num: tf.Tensor, leaves: tf.Tensor
-    ) -> tf.Tensor:
-        """[B, at most num] int32 rows that score best by their quantised vectors, padded with NO_ROW."""
-        # ScaNN refuses an empty batch: search for one zero vector and drop its answer.
-        batch = tf.shape(query)[0]
-        filler = tf.zeros([tf.cast(tf.equal(batch, 0), tf.int32), self._dimensions])
-        row, score = import_scann().scann_search_batched(
-            self._handle(),
-            tf.concat([query, filler], axis=0),
-            num,
-            -1,  # nothing is reordered inside ScaNN
-            leaves if self.settings.num_leaves else -1,
-            False,  # its threads share out pieces of 256 queries, and are started for each call
-        )
-        # ScaNN pads with NaN and an arbitrary row.
-        row = tf.where(tf.math.is_nan(score), NO_ROW, row)[:batch]
-        return tf.ensure_shape(row, [None, None])
-
     def _handle(self) -> tf.Tensor:
         config, partitioner, token, codebook, codes = self._parts
         return import_scann().tensors_to_scann(
-            # Scalars stand for what this kind of index does not have.
-            x=tf.zeros([]),
+            x=self.embedding.read_value(),
             scann_config=config,
             serialized_partitioner=partitioner,
             datapoint_to_token=token,
             ah_codebook=codebook,
             hashed_dataset=codes,
+            # Scalars stand for what this kind of index does not have.
             int8_dataset=tf.zeros([], tf.int8),
             int8_multipliers=tf.zeros([]),
             dp_norms=tf.zeros([]),

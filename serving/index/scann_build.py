@@ -4,6 +4,7 @@
 
 `--embeddings` is a .npy file of [N, D] float32. The tree and the codebook are trained on a sample, and every item is
 encoded with them. ScaNN holds the vectors once meanwhile: asked to do both in one step, it would hold them three times.
+They are not written again; that the best candidates are to be scored with them is noted in the configuration.
 What it held is free again when the process ends, and what it logs nobody needs to read unless it fails. TensorFlow is
 not loaded.
 """
@@ -134,6 +135,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     # ScaNN imports TensorFlow if it is there, for operations that are not used here: seconds, and 400 MB.
     sys.modules.setdefault("tensorflow", None)  # type: ignore[arg-type]
+    from scann.proto import scann_pb2
     from scann.scann_ops.py import scann_ops_pybind
 
     with tempfile.TemporaryDirectory() as scratch:
@@ -152,6 +154,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         Path(scratch, "scann_assets.pbtxt").write_text("".join(lines), encoding="utf-8")
         searcher = scann_ops_pybind.load_searcher(scratch)
     searcher.serialize(str(args.output))
+    file = args.output / "scann_config.pb"
+    config = scann_pb2.ScannConfig.FromString(file.read_bytes())
+    config.exact_reordering.approx_num_neighbors = settings.num_reorder
+    file.write_bytes(config.SerializeToString())
 
 
 def _train(embedding: np.ndarray, settings: ScannSettings) -> Any:

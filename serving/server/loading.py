@@ -19,8 +19,8 @@ def load(directory: Path) -> Servable:
         RequestError: RESOURCE_EXHAUSTED: there is too little memory; others: a warm-up request failed.
         CommandError: it is not a version, not whole, or cannot be used here.
     """
-    read_manifest(directory)  # refuses what is not whole
-    needed = memory_needed(directory) + _RUNTIME
+    manifest = read_manifest(directory)  # refuses what is not whole
+    needed = memory_needed(directory, manifest) + _RUNTIME
     free = machine.free_memory()
     if needed > free:
         raise RequestError(

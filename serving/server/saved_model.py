@@ -19,9 +19,8 @@ WARMUP_REQUESTS = "assets.extra/tf_serving_warmup_requests"
 FILES = "files"  # of the manifest: every other file of the version, with its bytes
 _VARIABLES = "variables"
 _SCANN = "Scann>"
-# Of the variables' bytes: what a loaded version holds. ScaNN keeps the items' codes, an eighth of the vectors or less,
-# once more beside their variable.
-_COPIES = 1.2
+# Of the variables' bytes: what a loaded version holds. ScaNN's searcher has vectors and codes of its own.
+_COPIES = {"exact": 1.2, "scann": 2.2}
 
 
 def read_manifest(directory: Path) -> dict[str, Any]:
@@ -54,10 +53,11 @@ def file_sizes(directory: Path) -> dict[str, int]:
     }
 
 
-def memory_needed(directory: Path) -> int:
-    """Bytes that a version holds once it is loaded, from the size of its variables."""
+def memory_needed(directory: Path, manifest: dict[str, Any]) -> int:
+    """Bytes that a version holds once it is loaded, from the size of its variables and the kind of its index."""
     files = (directory / _VARIABLES).glob("*")
-    return int(_COPIES * sum(path.stat().st_size for path in files))
+    copies = _COPIES[manifest["index"]["kind"]]
+    return int(copies * sum(path.stat().st_size for path in files))
 
 
 def read_graph(directory: Path) -> meta_graph_pb2.MetaGraphDef:

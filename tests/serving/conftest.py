@@ -185,12 +185,13 @@ def scann_version(shop: Shop, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def scann_is_faster(
-    trials: list[tuning.Trial], query: np.ndarray
+    tried: list[tuning.Tried], query: np.ndarray
 ) -> list[tuple[float, float]]:
     """In place of a clock: exact search takes 10 ms, ScaNN 1 ms and some more for each candidate."""
     return [
         (1 + t.settings.num_reorder / 1000, 1.0) if t.settings else (10.0, 10.0)
-        for t in trials
+        for each in tried
+        for t in each.trials
     ]
 
 

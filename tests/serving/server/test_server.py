@@ -173,7 +173,7 @@ def test_wrong_usage_exits_with_2() -> None:
     ]
     finished = subprocess.run(
         command,
-        cwd=Path(__file__).resolve().parents[2],
+        cwd=Path(__file__).resolve().parents[3],
         capture_output=True,
         text=True,
         check=False,
