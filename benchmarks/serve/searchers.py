@@ -71,9 +71,9 @@ def pybind(item: np.ndarray, settings: ScannSettings, k: int) -> Iterator[Search
         .reorder(settings.num_reorder)
         .build()
     )
-    # The same candidates may not give quite the same recall: more of them until they do.
-    for factor in (1, 1.25, 1.5, 2, 3, 4):
-        num = min(len(item), int(settings.num_reorder * factor))
+    # The same candidates need not give quite the same recall: as few of them as do.
+    for factor in (0.5, 0.6, 0.7, 0.8, 0.9, 1, 1.1, 1.25, 1.5, 2, 3, 4):
+        num = min(len(item), max(k, int(settings.num_reorder * factor)))
 
         def search(query: np.ndarray, num: int = num) -> np.ndarray:
             return searcher.search_batched(query, pre_reorder_num_neighbors=num)[0]

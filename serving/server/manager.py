@@ -140,7 +140,8 @@ class VersionManager:
                 loaded.in_use -= 1
                 last = loaded.retired and not loaded.in_use
             if last:
-                self._unload(loaded)
+                # Not by the thread that answers requests.
+                threading.Thread(target=self._unload, args=[loaded]).start()
 
     def close(self) -> None:
         """Unloads what is served, each version when its last request is answered."""

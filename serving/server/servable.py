@@ -1,6 +1,5 @@
 """One loaded version of a model: what its signatures are, and answering requests with them."""
 
-import gc
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,6 +12,7 @@ from tensorflow.python.saved_model import loader_impl
 
 from serving.server import tensors
 from serving.server.errors import RequestError, from_graph, invalid
+from serving.server.garbage import settle
 from serving.server.saved_model import (
     load_custom_ops,
     read_graph,
@@ -95,6 +95,7 @@ class Servable:
         except BaseException:
             self._session.close()
             raise
+        settle()
 
     def predict(
         self,
@@ -163,7 +164,7 @@ class Servable:
         """Frees the memory; nobody may be searching any more."""
         self._session.close()
         del self._session, self._callables
-        gc.collect()  # a graph's operations refer to each other in circles
+        settle()  # a graph's operations refer to each other in circles
 
     def _make_callable(self, signature_name: str, outputs: tuple[str, ...]) -> Callable:
         tensor = self._session.graph.get_tensor_by_name
