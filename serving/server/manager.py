@@ -140,8 +140,10 @@ class VersionManager:
                 loaded.in_use -= 1
                 last = loaded.retired and not loaded.in_use
             if last:
-                # Not by the thread that answers requests.
-                threading.Thread(target=self._unload, args=[loaded]).start()
+                # Not by the thread that answers requests; the process waits for it before it ends.
+                threading.Thread(
+                    target=self._unload, args=[loaded], daemon=False
+                ).start()
 
     def close(self) -> None:
         """Unloads what is served, each version when its last request is answered."""
