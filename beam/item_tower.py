@@ -76,6 +76,7 @@ class ItemTower:
         self._embed = tf.function(
             lambda fields: towers.model.item_embedding(towers.featurizer.items(fields)),
             input_signature=[towers.featurizer.item_signature()],
+            autograph=False,
         )
 
     def facts(self) -> ModelFacts:

@@ -52,7 +52,9 @@ class Cluster:
             self._names = task.workers
             number = self._names.index(f"{task.type} {task.index}")
         self.strategy = strategy
-        self._gather = tf.function(strategy.gather, reduce_retracing=True)
+        self._gather = tf.function(
+            strategy.gather, reduce_retracing=True, autograph=False
+        )
         self.is_chief = number == 0
         self.turn = Turn(num_workers=len(self._names), worker=number)
 
@@ -88,7 +90,7 @@ class Cluster:
         """Creates the variables that calling a model creates."""
         if self.has_parameter_servers:
             # Traced and not run: the chief would fetch whole tables for it.
-            tf.function(model).get_concrete_function()
+            tf.function(model, autograph=False).get_concrete_function()
         else:
             model()
 

@@ -40,7 +40,9 @@ def embed_items(trained: Trained, data: Path) -> Corpus:
 
 def embed_batches(trained: Trained, data: Path) -> Iterator[Corpus]:
     """As `embed_items`, batch by batch, without attributes."""
-    embed = tf.function(trained.model.item_embedding, reduce_retracing=True)
+    embed = tf.function(
+        trained.model.item_embedding, reduce_retracing=True, autograph=False
+    )
     for batch in catalogue_batches(data, trained.manifest.features, batch_size=_BATCH):
         yield Corpus(
             batch.item_id.numpy(),
@@ -93,6 +95,7 @@ def embed_queries(trained: Trained, queries: list[str]) -> np.ndarray:
     embed = tf.function(
         lambda query: trained.model.query_embedding(trained.featurizer.query(query)),
         input_signature=[tf.TensorSpec([None], tf.string)],
+        autograph=False,
     )
     starts = range(0, len(queries), _BATCH)
     return np.concatenate(

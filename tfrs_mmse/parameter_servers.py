@@ -90,7 +90,7 @@ def steps(
     """
     coordinator = tf.distribute.coordinator.ClusterCoordinator(strategy)
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(reduce_retracing=True, autograph=False)
     def take(batch: Any) -> dict[str, tf.Tensor]:
         return strategy.run(train_step, args=(batch,))
 

@@ -96,7 +96,7 @@ def _where_the_tables_are(
     strategy = tf.distribute.get_strategy()
     if not isinstance(strategy, tf.distribute.ParameterServerStrategy):
         return embed
-    return tf.function(embed, reduce_retracing=True)
+    return tf.function(embed, reduce_retracing=True, autograph=False)
 
 
 def _pairs(positive_key: tf.RaggedTensor, candidate_key: np.ndarray) -> np.ndarray:

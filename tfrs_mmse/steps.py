@@ -60,7 +60,7 @@ def take(
 
     shown = tf.TensorSpec([], tf.bool)
 
-    @tf.function(input_signature=[batches.element_spec, shown])
+    @tf.function(input_signature=[batches.element_spec, shown], autograph=False)
     def take_one(
         batch: Batch, is_shown: tf.Tensor
     ) -> tuple[dict[str, tf.Tensor], tf.Tensor]:

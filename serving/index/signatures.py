@@ -78,13 +78,13 @@ class SearchModule(tf.Module):
             model.item_embedding,
         )
 
-    @tf.function(input_signature=[_QUERY])
+    @tf.function(input_signature=[_QUERY], autograph=False)
     def search(self, query: tf.Tensor) -> dict[str, tf.Tensor]:
         """The k best items of each query [B]: `item_id` [B, k], `score` [B, k], padded with "" and -inf."""
         found = self._index.search(self._embed(query), self._k)
         return self._result(self._ids(found), found.score)
 
-    @tf.function(input_signature=[_QUERY, _EXCLUDE])
+    @tf.function(input_signature=[_QUERY, _EXCLUDE], autograph=False)
     def search_excluding(
         self, query: tf.Tensor, exclude: tf.Tensor
     ) -> dict[str, tf.Tensor]:
@@ -132,7 +132,7 @@ class SearchModule(tf.Module):
             schema.NUM_MATCHING: num_matching,
         }
 
-    @tf.function(input_signature=[_QUERY])
+    @tf.function(input_signature=[_QUERY], autograph=False)
     def embed_query(self, query: tf.Tensor) -> dict[str, tf.Tensor]:
         """`embedding` [B, D] of each query [B]."""
         return {schema.EMBEDDING: self._embed(query)}
@@ -160,12 +160,12 @@ class SearchModule(tf.Module):
             schema.SERVING_DEFAULT: self.search,
             schema.SEARCH_EXCLUDING: self.search_excluding,
             schema.SEARCH_FILTERED: tf.function(
-                self.search_filtered
+                self.search_filtered, autograph=False
             ).get_concrete_function(**_FILTERED),
             schema.EMBED_QUERY: self.embed_query,
-            schema.EMBED_ITEM: tf.function(self.embed_item).get_concrete_function(
-                **inputs
-            ),
+            schema.EMBED_ITEM: tf.function(
+                self.embed_item, autograph=False
+            ).get_concrete_function(**inputs),
         }
 
     def _embed(self, query: tf.Tensor) -> tf.Tensor:

@@ -62,6 +62,7 @@ class GrpcServer:
             CommandError: the port is in use or may not be used.
         """
         self._loop = loop
+        self._credentials = credentials  # asked again at each connection
         self._health = aio_health.HealthServicer()
         self._known: set[str] = set()
         self.port = loop.run(

@@ -1,6 +1,5 @@
 """A server's life: loads, listens, looks for new versions, drains, stops."""
 
-import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,8 +12,9 @@ from serving.server.metrics import Metrics
 from serving.server.model_config import ModelConfig, read_model_config
 from serving.server.models import Models
 from serving.server.rest import RestServer
-from serving.server.tls import read_tls
+from serving.server.tls import TlsFile
 from serving.server.tokens import TokenInterceptor, Tokens
+from serving.server.watched_file import WatchedFile
 from tfrs_mmse.cli import CommandError, say
 
 GRACE_SECONDS = 10.0
@@ -63,13 +63,15 @@ def serve(options: Options, stop: threading.Event) -> dict[str, int]:
     Raises:
         CommandError: no version of any model can be loaded, a port cannot be used, or a file that an option names.
     """
-    tls = read_tls(options.ssl_config_file) if options.ssl_config_file else None
+    tls = TlsFile(options.ssl_config_file) if options.ssl_config_file else None
     tokens = Tokens(options.auth_token_file) if options.auth_token_file else None
+    config = _config_file(options)
     metrics, loop = Metrics(), EventLoop("grpc")
     batcher = Batcher(
         num_threads=options.num_batch_threads, max_wait=options.max_queue_seconds
     )
-    models = Models(_configs(options), batcher=batcher, metrics=metrics)
+    wanted = config.content if config else options.models
+    models = Models(wanted, batcher=batcher, metrics=metrics)
     models.refresh()
     if not any(models.versions().values()):
         raise CommandError(_nothing_to_serve(models))
@@ -91,13 +93,13 @@ def serve(options: Options, stop: threading.Event) -> dict[str, int]:
             host=options.host,
             port=options.rest_port,
             seconds=options.rest_seconds,
-            tls=tls.ssl_context() if tls else None,
+            tls=tls.ssl_context if tls else None,
             tokens=tokens,
         )
         servers.append(rest)
         # Before the lines that others wait for.
         say(f"REST API on {options.host}:{options.rest_port}")
-    _watch(options, models, server, stop)
+    _watch(options, config, models, server, stop)
     server.drain()
     stop.clear()
     stop.wait(options.drain_seconds)
@@ -109,18 +111,30 @@ def serve(options: Options, stop: threading.Event) -> dict[str, int]:
     return metrics.counts()
 
 
-def _configs(options: Options) -> tuple[ModelConfig, ...]:
+def _config_file(options: Options) -> WatchedFile[list[ModelConfig]] | None:
     if options.model_config_file is None:
-        return options.models
-    return tuple(read_model_config(options.model_config_file))
+        return None
+    return WatchedFile(
+        options.model_config_file,
+        read_model_config,
+        seconds=options.config_poll_seconds,
+    )
 
 
 def _watch(
-    options: Options, models: Models, server: GrpcServer, stop: threading.Event
+    options: Options,
+    config: WatchedFile[list[ModelConfig]] | None,
+    models: Models,
+    server: GrpcServer,
+    stop: threading.Event,
 ) -> None:
     """Says what is served whenever it changes, until `stop` is set."""
     told: dict[str, list[int]] = {}
-    config = _ConfigFile(options)
+    wanted = config.content if config else None
+    intervals = [options.poll_seconds]
+    if config:
+        intervals.append(options.config_poll_seconds)
+    interval = min((seconds for seconds in intervals if seconds > 0), default=None)
     while True:
         versions = models.versions()
         server.set_health({name: bool(served) for name, served in versions.items()})
@@ -129,47 +143,13 @@ def _watch(
                 where = f"{options.host}:{server.port}"
                 say(f"serving {name} version {version} on {where}")
         told = versions
-        intervals = [options.poll_seconds, config.poll_seconds]
-        if stop.wait(min((s for s in intervals if s > 0), default=None)):
+        if stop.wait(interval):
             return
-        if changed := config.changed():
-            models.configure(changed)
-        if changed or options.poll_seconds > 0:
+        before, wanted = wanted, config.content if config else None
+        if wanted is not None and wanted is not before:
+            models.configure(wanted)
+        if wanted is not before or options.poll_seconds > 0:
             models.refresh()
-
-
-class _ConfigFile:
-    """The config file, if there is one, and whether it has changed."""
-
-    def __init__(self, options: Options) -> None:
-        self._path = options.model_config_file
-        self.poll_seconds = options.config_poll_seconds if self._path else 0.0
-        self._seen = self._identity()
-
-    def changed(self) -> list[ModelConfig]:
-        """The models of a file that has changed; nothing if it has not, or cannot be used, which is said."""
-        if self._path is None or self.poll_seconds <= 0:
-            return []
-        identity = self._identity()
-        if identity == self._seen:
-            return []
-        self._seen = identity
-        try:
-            models = read_model_config(self._path)
-        except CommandError as e:
-            say(f"the models stay as they are: {e}")
-            return []
-        say(f"read {self._path} again")
-        return models
-
-    def _identity(self) -> tuple[int, int, int] | None:
-        if self._path is None:
-            return None
-        try:
-            found = os.stat(self._path)
-        except OSError:
-            return None
-        return found.st_ino, found.st_mtime_ns, found.st_size
 
 
 def _nothing_to_serve(models: Models) -> str:

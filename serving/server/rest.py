@@ -7,6 +7,7 @@ import re
 import socket
 import ssl
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler
 from typing import Any, NamedTuple
@@ -53,7 +54,7 @@ class RestServer:
         host: str,
         port: int,
         seconds: float = 30.0,
-        tls: ssl.SSLContext | None = None,
+        tls: Callable[[], ssl.SSLContext] | None = None,
         tokens: Tokens | None = None,
     ) -> None:
         """Binds and starts.
@@ -65,7 +66,7 @@ class RestServer:
             host: Address to listen on.
             port: Port, or 0 for a free one.
             seconds: After which a prediction that still waits is not made.
-            tls: For HTTPS; None: in the clear.
+            tls: For HTTPS, asked at each connection; None: in the clear.
             tokens: One of which a request must bring; None: none.
 
         Raises:
@@ -95,7 +96,7 @@ class _Service(NamedTuple):
     metrics: Metrics
     loop: EventLoop
     seconds: float
-    tls: ssl.SSLContext | None
+    tls: Callable[[], ssl.SSLContext] | None
     tokens: Tokens | None
 
 
@@ -118,7 +119,7 @@ class _Handler(BaseHTTPRequestHandler):
     def setup(self) -> None:
         if tls := self.server.service.tls:
             self.request.settimeout(CLIENT_SECONDS)
-            self.request = tls.wrap_socket(self.request, server_side=True)
+            self.request = tls().wrap_socket(self.request, server_side=True)
         super().setup()
         self.rfile.close()
         self._incoming = Incoming(self.connection)

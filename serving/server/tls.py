@@ -13,6 +13,7 @@ from google.protobuf import (
     text_format,
 )
 
+from serving.server.watched_file import WatchedFile
 from tfrs_mmse.cli import CommandError
 
 _STRING = descriptor_pb2.FieldDescriptorProto.TYPE_STRING
@@ -34,12 +35,11 @@ class Tls(NamedTuple):
     client_authority: bytes
     require_client: bool
 
-    def grpc_credentials(self) -> grpc.ServerCredentials:
+    def grpc_configuration(self) -> grpc.ServerCertificateConfiguration:
         """For a gRPC port."""
-        return grpc.ssl_server_credentials(
+        return grpc.ssl_server_certificate_configuration(
             [(self.key, self.certificate)],
             root_certificates=self.client_authority or None,
-            require_client_auth=self.require_client,
         )
 
     def ssl_context(self) -> ssl.SSLContext:
@@ -56,6 +56,47 @@ class Tls(NamedTuple):
         if self.require_client:
             context.verify_mode = ssl.CERT_REQUIRED
         return context
+
+
+class TlsFile:
+    """An `--ssl_config_file`, whose certificates may be replaced: the next connection gets the new ones."""
+
+    def __init__(self, path: Path, *, seconds: float = 1.0) -> None:
+        """Reads it.
+
+        Args:
+            path: See `read_tls`.
+            seconds: Between two looks at it.
+
+        Raises:
+            CommandError: see `read_tls`.
+        """
+        self._require_client = read_tls(path).require_client
+        self._file = WatchedFile(path, self._read, seconds=seconds)
+        self._context = self._file.content, self._file.content.ssl_context()
+
+    def grpc_credentials(self) -> grpc.ServerCredentials:
+        """For a gRPC port."""
+        return grpc.dynamic_ssl_server_credentials(
+            self._file.content.grpc_configuration(),
+            lambda: self._file.content.grpc_configuration(),
+            require_client_authentication=self._require_client,
+        )
+
+    def ssl_context(self) -> ssl.SSLContext:
+        """For the next connection of a socket."""
+        tls = self._file.content
+        if tls is not self._context[0]:
+            self._context = tls, tls.ssl_context()
+        return self._context[1]
+
+    def _read(self, path: Path) -> Tls:
+        tls = read_tls(path)
+        if tls.require_client != self._require_client:
+            raise CommandError(
+                f"client_verify was {str(self._require_client).lower()} when the server started: start it anew"
+            )
+        return tls
 
 
 def read_tls(path: Path) -> Tls:

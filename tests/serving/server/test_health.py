@@ -149,7 +149,7 @@ def test_a_server_of_two_models_follows_its_config_file(
     wait_for("serving books version 1 on")
     assert health(server.target, "books") == SERVING
     configure("nonsense")
-    wait_for("the models stay as they are: ")
+    wait_for(f"what {file} held stays in force: ")
     assert stable_version() == 1
     configure(f"{shop} {stable % 2}")
     wait_for("books is no longer served")

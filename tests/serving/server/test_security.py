@@ -3,6 +3,7 @@
 import http.client
 import json
 import ssl
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from tensorflow_serving.apis import (
 
 from serving.server.model_config import ModelConfig
 from serving.server.rest import RestServer
-from serving.server.tls import read_tls
+from serving.server.tls import TlsFile, read_tls
 from serving.server.tokens import TokenInterceptor, Tokens
 from tests.serving.serving_here import Served, SlowServable, serve_here
 from tfrs_mmse.cli import CommandError
@@ -177,7 +178,7 @@ def test_a_token_file_that_protects_nothing_is_refused(
 def test_grpc_is_encrypted_and_the_client_sees_who_answers(
     authority: Authority, config: ModelConfig, tmp_path: Path
 ) -> None:
-    tls = read_tls(authority.config(tmp_path, mutual=False))
+    tls = TlsFile(authority.config(tmp_path, mutual=False))
     with serve_here(config, load=fake, credentials=tls.grpc_credentials()) as served:
         trusting = grpc.ssl_channel_credentials(authority.root)
         with grpc.secure_channel(served.target, trusting) as channel:
@@ -195,7 +196,7 @@ def test_grpc_is_encrypted_and_the_client_sees_who_answers(
 def test_with_mutual_tls_only_known_clients_are_answered(
     authority: Authority, config: ModelConfig, tmp_path: Path
 ) -> None:
-    tls = read_tls(authority.config(tmp_path, mutual=True))
+    tls = TlsFile(authority.config(tmp_path, mutual=True))
     with serve_here(config, load=fake, credentials=tls.grpc_credentials()) as served:
         known = grpc.ssl_channel_credentials(
             authority.root,
@@ -217,7 +218,7 @@ def test_with_mutual_tls_only_known_clients_are_answered(
 def test_rest_speaks_https(
     authority: Authority, config: ModelConfig, tmp_path: Path, mutual: bool
 ) -> None:
-    tls = read_tls(authority.config(tmp_path, mutual=mutual))
+    tls = TlsFile(authority.config(tmp_path, mutual=mutual))
     context = ssl.create_default_context()
     authority.ca.configure_trust(context)
     with serve_here(config, load=fake) as served:
@@ -225,7 +226,7 @@ def test_rest_speaks_https(
             *(served.models, served.metrics, served.loop),
             host="127.0.0.1",
             port=0,
-            tls=tls.ssl_context(),
+            tls=tls.ssl_context,
         )
         nameless = http.client.HTTPSConnection(
             "127.0.0.1", rest.port, timeout=20, context=context
@@ -249,6 +250,69 @@ def test_rest_speaks_https(
         for connection in (client, nameless, plain):
             connection.close()
         rest.stop(grace=1.0)
+
+
+def test_a_renewed_certificate_is_shown_to_the_next_connection(
+    authority: Authority, config: ModelConfig, tmp_path: Path
+) -> None:
+    tls = TlsFile(authority.config(tmp_path, mutual=False), seconds=0.01)
+    with serve_here(config, load=fake, credentials=tls.grpc_credentials()) as served:
+        rest = RestServer(
+            *(served.models, served.metrics, served.loop),
+            host="127.0.0.1",
+            port=0,
+            tls=tls.ssl_context,
+        )
+
+        def ask(authority: Authority) -> None:
+            trusting = grpc.ssl_channel_credentials(authority.root)
+            with grpc.secure_channel(served.target, trusting) as channel:
+                assert status(channel) is grpc.StatusCode.OK
+            context = ssl.create_default_context()
+            authority.ca.configure_trust(context)
+            client = http.client.HTTPSConnection(
+                "127.0.0.1", rest.port, timeout=20, context=context
+            )
+            client.request("GET", "/v1/models/shop")
+            assert client.getresponse().status == 200
+            client.close()
+
+        trusting = grpc.ssl_channel_credentials(authority.root)
+        with grpc.secure_channel(served.target, trusting) as old:
+            assert status(old) is grpc.StatusCode.OK
+            ask(authority)
+            renewed = Authority()
+            renewed.config(tmp_path, mutual=False)
+            time.sleep(0.02)
+            ask(renewed)
+            with pytest.raises((grpc.RpcError, AssertionError)):
+                ask(authority)
+            # A file that was cut short changes nothing.
+            (tmp_path / "ssl.config").write_text("server_key: 'x'")
+            time.sleep(0.02)
+            ask(renewed)
+            assert status(old) is grpc.StatusCode.OK
+        rest.stop(grace=1.0)
+
+
+def test_clients_need_certificates_or_not_as_when_the_server_started(
+    authority: Authority, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tls = TlsFile(authority.config(tmp_path, mutual=True), seconds=0.01)
+    before = tls.ssl_context()
+    authority.config(tmp_path, mutual=False)
+    time.sleep(0.02)
+    assert tls.ssl_context() is before
+    assert "client_verify was true when the server started" in capsys.readouterr().err
+
+
+def test_a_token_that_was_taken_away_opens_nothing(token_file: Path) -> None:
+    tokens = Tokens(token_file, seconds=0.01)
+    assert tokens.accept(f"Bearer {TOKEN}")
+    token_file.write_text(f"{NEXT_TOKEN}\n")
+    time.sleep(0.02)
+    assert not tokens.accept(f"Bearer {TOKEN}")
+    assert tokens.accept(f"Bearer {NEXT_TOKEN}")
 
 
 @pytest.mark.parametrize(
