@@ -102,8 +102,11 @@ def _run_one(
         )
         if done.returncode or not log.exists():
             raise cli.CommandError(f"h2load failed: {done.stderr.strip()[:300]}")
-        rows = np.loadtxt(log, dtype=np.int64, ndmin=2)
-    rows = rows[rows[:, 0] > rows[:, 0].min() + 1e6 * _WARM_UP]
+        rows = np.array(
+            [line.split() for line in log.read_text().splitlines()], np.int64
+        ).reshape(-1, 3)
+    if len(rows):
+        rows = rows[rows[:, 0] > rows[:, 0].min() + 1e6 * _WARM_UP]
     if not len(rows) or (rows[:, 1] != 200).any():
         raise cli.CommandError("h2load got answers that are not HTTP 200, or none")
     return rows[:, 2]

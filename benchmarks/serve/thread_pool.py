@@ -34,6 +34,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     import_scann()
     loaded = tf.saved_model.load(str(args.version_dir))
     search = loaded.signatures["serving_default"]
+    search(query=tf.constant(["a"]))  # puts ScaNN's searcher together
 
     class Servicer(prediction_service_pb2_grpc.PredictionServiceServicer):
         def Predict(self, request: Any, context: Any) -> predict_pb2.PredictResponse:

@@ -64,7 +64,7 @@ def weights_after(
     restore.build(model, Featurizer(spec, read_vocabularies(data, spec.grains)))
     model.compile(precision.optimizer(config))
 
-    @tf.function(input_signature=[batches.element_spec])
+    @tf.function(input_signature=[batches.element_spec], autograph=False)
     def step(batch: Batch) -> dict[str, tf.Tensor]:
         return strategy.run(model.train_step, args=(batch,))
 
@@ -96,7 +96,9 @@ def gathering(cluster: Cluster) -> dict[str, np.ndarray]:
         total = replicas.total(tf.size(rows))
         return everyone, before, tape.gradient(value, rows), total
 
-    run = tf.function(lambda rows: cluster.strategy.run(step, args=(rows,)))
+    run = tf.function(
+        lambda rows: cluster.strategy.run(step, args=(rows,)), autograph=False
+    )
     names = ("rows", "before", "gradient", "total")
     return {f"gathering/{n}": v.numpy() for n, v in zip(names, run(rows), strict=True)}
 

@@ -114,7 +114,7 @@ class Trainee:
         return self
 
     def step(self) -> float:
-        take = tf.function(self.model.train_step)
+        take = tf.function(self.model.train_step, autograph=False)
         return float(take(next(iter(self.batches)))["loss"])
 
     def weights(self) -> dict[str, np.ndarray]:
@@ -224,7 +224,7 @@ _OF_SHAPES = {"int32", "int64", "bool"}
 def test_whatever_a_step_does_to_floats_a_gpu_can_do(simulated_shop: Any) -> None:
     trainee = Trainee(simulated_shop, MIXED)
 
-    @tf.function(input_signature=[trainee.batches.element_spec])
+    @tf.function(input_signature=[trainee.batches.element_spec], autograph=False)
     def step(batch: Batch) -> dict[str, tf.Tensor]:
         return trainee.model.train_step(batch)
 
