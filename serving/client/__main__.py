@@ -35,6 +35,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         "--model", required=True, metavar="NAME", help="the model's name on the server"
     )
     parser.add_argument(
+        "--model-version",
+        type=_version,
+        metavar="N",
+        help="a version's number or label (default: the newest)",
+    )
+    parser.add_argument(
         "--query", required=True, action="append", metavar="TEXT", help="repeatable"
     )
     parser.add_argument(
@@ -106,6 +112,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     with SearchClient(
         args.target,
         args.model,
+        version=args.model_version,
         timeout=args.timeout,
         tls=_tls(args),
         token_file=args.token_file,
@@ -174,6 +181,10 @@ def _tls(args: argparse.Namespace) -> Tls | None:
         return None
     ca, certificate, key, server_name = files
     return Tls(ca=ca, certificate=certificate, key=key, server_name=server_name)
+
+
+def _version(text: str) -> int | str:
+    return int(text) if text.isdecimal() else text
 
 
 def _seconds(text: str) -> float:

@@ -28,6 +28,7 @@ class _Client:
         target: str,
         model: str,
         *,
+        version: int | str | None = None,
         timeout: float = 5.0,
         retries: RetryPolicy | None = None,
         tls: Tls | None = None,
@@ -42,6 +43,7 @@ class _Client:
         Args:
             target: HOST:PORT, or any other name that gRPC resolves.
             model: The model's name on the server.
+            version: Its version's number, or a label that the server's configuration gives it; None: the newest.
             timeout: Seconds for one search, all attempts together.
             retries: When to try again; three attempts, if None.
             tls: How the connection is encrypted; not at all, if None.
@@ -55,7 +57,8 @@ class _Client:
             CommandError: a file of `tls` holds something else, or the token would travel unencrypted.
             OSError: a file of `tls` cannot be read.
         """
-        self._target, self._model, self._timeout = target, model, timeout
+        self._target, self._timeout = target, timeout
+        self._model, self._version = model, version
         self._retries = retries or RetryPolicy()
         self._connection = Connection(target=target, tls=tls, token_file=token_file)
         self._sleep = sleep or self._default_sleep
@@ -80,7 +83,12 @@ class _Client:
         timeout: float | None,
     ) -> tuple[Conversation, Metadata]:
         request = SearchRequest(
-            model=self._model, queries=queries, k=k, exclude=exclude, filters=filters
+            model=self._model,
+            version=self._version,
+            queries=queries,
+            k=k,
+            exclude=exclude,
+            filters=filters,
         )
         attempts = Attempts(
             self._retries,

@@ -20,6 +20,7 @@ class SearchRequest:
         k: Results per query.
         exclude: Item ids that no query wants.
         filters: Clauses that every result must satisfy, such as `brand=acme`, `price>=10`.
+        version: Of the model: its number, or a label that the server's configuration gives it; None: the newest.
     """
 
     model: str
@@ -27,6 +28,7 @@ class SearchRequest:
     k: int
     exclude: Sequence[str] = ()
     filters: Sequence[str] = ()
+    version: int | str | None = None
 
     def __post_init__(self) -> None:
         """Raises: SearchError: one string where a list is wanted, an empty filter, or no such number of results."""
@@ -62,6 +64,10 @@ class SearchRequest:
         message, rows = PredictRequest(), len(self.queries)
         message.model_spec.name = self.model
         message.model_spec.signature_name = signature
+        if isinstance(self.version, str):
+            message.model_spec.version_label = self.version
+        elif self.version is not None:
+            message.model_spec.version.value = self.version
         inputs = message.inputs
         _put_strings(inputs[schema.QUERY], self.queries, [rows])
         if signature != schema.SERVING_DEFAULT:

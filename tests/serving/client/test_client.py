@@ -95,6 +95,14 @@ def test_a_program_gets_json(served: Any, capsys: pytest.CaptureFixture[str]) ->
             "Servable not found for request: Latest(other)",
         ),
         (
+            ["--query", "hat", "--model-version", "99"],
+            "Servable not found for request: Specific(shop, 99)",
+        ),
+        (
+            ["--query", "hat", "--model-version", "canary"],
+            "Unrecognized servable version label: canary",
+        ),
+        (
             ["--query", "hat", "--items", "/no/such/file"],
             "--items: there is no file /no/such/file",
         ),

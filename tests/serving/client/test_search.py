@@ -161,6 +161,22 @@ def test_the_plainest_signature_is_asked(client_in: Any) -> None:
     }
 
 
+@pytest.mark.parametrize("version", [None, 7, "canary"])
+def test_a_version_is_asked_by_its_number_or_its_label(
+    client_in: Any, version: int | str | None
+) -> None:
+    world = World()
+    client_in(world, version=version).search(["tea"], 5)  # by both signatures
+    for request in world.requests:
+        spec = request.model_spec
+        assert (spec.version.value, spec.version_label) == (
+            version if isinstance(version, int) else 0,
+            version if isinstance(version, str) else "",
+        )
+        assert spec.HasField("version") is isinstance(version, int)
+    assert len(world.requests) == 2
+
+
 def test_filters_are_sent_with_k_and_answered_with_a_count(client_in: Any) -> None:
     world = World()
     reply = client_in(world).search(["tea", "hat"], 2, filters=["brand=a", "price>=1"])
