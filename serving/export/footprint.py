@@ -7,9 +7,9 @@ from tfrs_mmse.cli import CommandError, say
 from tfrs_mmse.restore import Trained
 
 _FLOAT = 4  # bytes
-# The most that is held of the vectors at once. ScaNN is built, and the new version checked, in processes of their own,
-# which hold them about one and a half times, codes and what they are computed from included; this one once meanwhile,
-# as pages of a file that the kernel takes back when it needs them.
+# The most that is held of the vectors at once: ScaNN's searcher copies them in the process that checks the new version,
+# which has them for filters, too. Their codes, an eighth of them or less, come on top, and pages of the file that they
+# lie in, which the kernel takes back when it needs them.
 _COPIES = 2
 _DISK_COPIES = 3  # the vectors, those in the SavedModel, and codes
 # Upper bounds of what real exports held; docs/architecture.md has one of them.

@@ -1,6 +1,7 @@
 """A server's life: loads, listens, looks for new versions, drains, stops."""
 
 import threading
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -99,7 +100,7 @@ def serve(options: Options, stop: threading.Event) -> dict[str, int]:
         servers.append(rest)
         # Before the lines that others wait for.
         say(f"REST API on {options.host}:{options.rest_port}")
-    _watch(options, config, models, server, stop)
+    _watch(options, config, wanted, models, server, stop)
     server.drain()
     stop.clear()
     stop.wait(options.drain_seconds)
@@ -124,13 +125,16 @@ def _config_file(options: Options) -> WatchedFile[list[ModelConfig]] | None:
 def _watch(
     options: Options,
     config: WatchedFile[list[ModelConfig]] | None,
+    wanted: Sequence[ModelConfig],
     models: Models,
     server: GrpcServer,
     stop: threading.Event,
 ) -> None:
-    """Says what is served whenever it changes, until `stop` is set."""
+    """Says what is served whenever it changes, until `stop` is set.
+
+    `wanted` is what the models were made from: the config file may have changed while they were loaded.
+    """
     told: dict[str, list[int]] = {}
-    wanted = config.content if config else None
     intervals = [options.poll_seconds]
     if config:
         intervals.append(options.config_poll_seconds)
@@ -145,8 +149,8 @@ def _watch(
         told = versions
         if stop.wait(interval):
             return
-        before, wanted = wanted, config.content if config else None
-        if wanted is not None and wanted is not before:
+        before, wanted = wanted, config.content if config else wanted
+        if wanted is not before:
             models.configure(wanted)
         if wanted is not before or options.poll_seconds > 0:
             models.refresh()
