@@ -44,6 +44,8 @@ setup(
         "tensorflow-serving-api~=2.20.0",
         "apache-beam>=2.77,<3",
         "bm25s>=0.3",
+        # The server is written on its core binding (serving/server/rpc_server.py), which another minor may change.
+        "grpcio~=1.85.0",
         "grpcio-health-checking>=1.80",
         "matplotlib>=3.10",
         "numpy>=2,<3",
@@ -53,7 +55,6 @@ setup(
         "pyarrow>=20",
         "ranx>=0.3.21",
         "tqdm>=4.66",
-        "uvloop>=0.21",
     ],
     extras_require={
         # Linux on x86-64 only; elsewhere `serving.export --index exact` needs nothing more.

@@ -1,6 +1,7 @@
 """How much memory an export takes beside its vectors, and how long it takes.
 
     python -m benchmarks.export --data examples --model-dir runs/mmse
+    python -m benchmarks.export --data examples --model-dir runs/mmse --embeddings embeddings
     python -m benchmarks.export --data examples --model-dir runs/mmse --quick   # exact search, nothing is tuned
 
 Runs `serving.export` on a catalogue and adds up, twenty times a second, what all its processes hold. Prints
@@ -40,6 +41,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         help="directory that tfrs_mmse.train wrote",
     )
     parser.add_argument(
+        "--embeddings",
+        type=Path,
+        help="directory that beam.embed_items wrote; default: the catalogue of --data",
+    )
+    parser.add_argument(
         "--quick", action="store_true", help="exact search, which needs no tuning"
     )
     args = parser.parse_args(argv)
@@ -55,6 +61,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             "--model-dir",
             str(args.model_dir),
             *("--output", scratch, "--index", index),
+            *(("--embeddings", str(args.embeddings)) if args.embeddings else ()),
         )
         path = Path(exported["path"], "manifest.json")
         manifest = json.loads(path.read_text(encoding="utf-8"))

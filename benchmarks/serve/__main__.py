@@ -29,7 +29,7 @@ from tfrs_mmse import cli, schema
 
 K = 100
 _SIZES = (100_000, 1_000_000)
-_LIBRARIES = ("faiss-cpu", "grpcio", "hnswlib", "scann", "tensorflow", "uvloop")
+_LIBRARIES = ("faiss-cpu", "grpcio", "hnswlib", "scann", "tensorflow")
 
 
 @cli.command

@@ -36,7 +36,7 @@ from benchmarks.soak.faults import Faults
 from tfrs_mmse import cli
 
 _WORK = steps.ROOT / "benchmarks/work/soak"
-_LIBRARIES = ("grpcio", "tensorflow", "uvloop")
+_LIBRARIES = ("grpcio", "tensorflow")
 _NUM_QUERIES = 200
 _AVAILABLE = 30
 

@@ -1,10 +1,10 @@
 """Requests that wait for a core are answered together; what would wait too long is refused at once."""
 
-import asyncio
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from typing import NamedTuple
 
 import grpc
@@ -15,7 +15,11 @@ from serving.server.errors import RequestError
 from serving.server.servable import Call, Servable
 
 MAX_ROWS = 64  # of a joined call; a request with more is computed alone
-_NEWEST = 0.1  # weight of the newest batch in what a row is believed to cost
+_NEWEST = 0.3  # weight of the newest batch in what a row is believed to cost; less, if it is a small one and says: more
+# Rows that a smaller batch counts as: what it costs beside its rows is shared by more of them when there is a queue.
+_FEW = 8
+
+Arrays = list[np.ndarray]
 
 
 class _Key(NamedTuple):
@@ -32,7 +36,7 @@ class _Waiting(NamedTuple):
     call: Call
     deadline: float
     seconds: float
-    answer: asyncio.Future[list[np.ndarray]]
+    answer: Future[Arrays]
 
 
 class Batcher:
@@ -43,10 +47,11 @@ class Batcher:
     not pay for them.
 
     A call is refused with RESOURCE_EXHAUSTED when those before it, at what such rows lately cost, would keep it
-    waiting for longer than `max_wait` or than its own deadline. One whose deadline passes, or whose client goes away,
-    while it waits is not computed.
+    waiting for longer than `max_wait` or than half of the time that it has: answers that just miss their deadlines
+    help nobody, and cost what would have been answered in time. One whose deadline passes, or that is cancelled, while
+    it waits is not computed.
 
-    To be used from one event loop.
+    May be used from any thread.
     """
 
     def __init__(
@@ -56,74 +61,111 @@ class Batcher:
         max_wait: float,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Starts no thread before the first call.
+        """Starts the threads.
 
         Args:
             num_threads: Batches computed at the same time.
             max_wait: Seconds.
             clock: For tests; what deadlines are measured by.
         """
-        self._num_threads, self._max_wait, self._clock = num_threads, max_wait, clock
-        self._num_idle = num_threads
-        self._threads = ThreadPoolExecutor(num_threads, thread_name_prefix="search")
+        self._max_wait, self._clock = max_wait, clock
+        self._changed = threading.Condition()
         self._waiting: dict[_Key, deque[_Waiting]] = {}
         self._backlog = 0.0  # seconds of one thread
+        self._num_idle = 0
+        self._is_closed = False
         self._row_seconds: dict[str, float] = {}
+        self._threads = [
+            threading.Thread(target=self._work, name="search", daemon=True)
+            for _ in range(num_threads)
+        ]
+        for thread in self._threads:
+            thread.start()
 
-    async def run(
-        self, servable: Servable, call: Call, deadline: float = float("inf")
-    ) -> list[np.ndarray]:
-        """The outputs of a call, in its order.
+    def admit(self, deadline: float, waited: float = 0.0) -> None:
+        """Refuses at once what `submit` would refuse.
 
         Args:
-            servable: Must stay loaded until this returns.
-            call: From its `check`.
-            deadline: When the answer is of no use any more, by the clock.
+            deadline: See `submit`.
+            waited: Seconds that calls wait before they come here.
 
         Raises:
-            RequestError: RESOURCE_EXHAUSTED or DEADLINE_EXCEEDED: it was not computed; else what `Servable.run` raises.
+            RequestError: RESOURCE_EXHAUSTED: it would wait too long.
         """
-        self._admit(deadline)
-        loop = asyncio.get_running_loop()
-        seconds = call.num_rows * self._row_seconds.get(call.signature_name, 0.0)
-        waiting = _Waiting(servable, call, deadline, seconds, loop.create_future())
-        joinable = can_join(call, servable.signature(call.signature_name))
-        key = _Key(
-            id(servable),
-            call.signature_name,
-            call.outputs,
-            0 if joinable else id(waiting),
-        )
-        self._waiting.setdefault(key, deque()).append(waiting)
-        self._backlog += seconds
-        if self._num_idle:
-            self._num_idle -= 1
-            # After the requests that have arrived together with this one.
-            loop.call_soon(self._start_next, loop)
-        return await waiting.answer
-
-    def close(self) -> None:
-        """Waits for what is being computed."""
-        self._threads.shutdown()
-
-    def _admit(self, deadline: float) -> None:
-        wait = 0.0 if self._num_idle else self._backlog / self._num_threads
+        wait = waited
+        if not self._num_idle:
+            wait += self._backlog / len(self._threads)
         left = deadline - self._clock()
-        if wait > min(self._max_wait, left):
+        if wait > min(self._max_wait, left / 2):
             raise RequestError(
                 grpc.StatusCode.RESOURCE_EXHAUSTED,
                 f"the server is busy: the request would wait for about {wait * 1000:.0f} ms; ask again later",
             )
 
-    def _start_next(self, loop: asyncio.AbstractEventLoop) -> None:
-        batch = self._take()
-        if batch:
-            self._threads.submit(self._compute, batch, loop)
-        else:
-            self._num_idle += 1
+    def submit(
+        self, servable: Servable, call: Call, deadline: float = float("inf")
+    ) -> Future[Arrays]:
+        """Has a call computed.
+
+        Args:
+            servable: Must stay loaded until the answer is there.
+            call: From its `check`.
+            deadline: When the answer is of no use any more, by the clock.
+
+        Returns:
+            The outputs of the call, in its order; or a RequestError: DEADLINE_EXCEEDED if it was not computed, else
+            what `Servable.run` raises. Its callbacks are called by the thread that computed it.
+
+        Raises:
+            RequestError: RESOURCE_EXHAUSTED: it would wait too long.
+        """
+        answer: Future[Arrays] = Future()
+        joinable = can_join(call, servable.signature(call.signature_name))
+        key = _Key(
+            id(servable),
+            call.signature_name,
+            call.outputs,
+            0 if joinable else id(answer),
+        )
+        with self._changed:
+            self.admit(deadline)
+            seconds = call.num_rows * self._row_seconds.get(call.signature_name, 0.0)
+            waiting = _Waiting(servable, call, deadline, seconds, answer)
+            self._waiting.setdefault(key, deque()).append(waiting)
+            self._backlog += seconds
+            self._changed.notify()
+        return answer
+
+    def close(self) -> None:
+        """Waits for what is being computed, and for what waits."""
+        with self._changed:
+            self._is_closed = True
+            self._changed.notify_all()
+        for thread in self._threads:
+            thread.join()
+
+    def _work(self) -> None:
+        while batch := self._next():
+            start = time.perf_counter()
+            calls = [waiting.call for waiting in batch]
+            answers = answer(batch[0].servable, calls)
+            for waiting, result in zip(batch, answers, strict=True):
+                if isinstance(result, BaseException):
+                    waiting.answer.set_exception(result)
+                else:
+                    waiting.answer.set_result(result)
+            self._learn(calls, time.perf_counter() - start)
+
+    def _next(self) -> list[_Waiting]:
+        """The calls that have waited longest and those that can be joined with them; none when it is closed."""
+        with self._changed:
+            while not (batch := self._take()) and not self._is_closed:
+                self._num_idle += 1
+                self._changed.wait()
+                self._num_idle -= 1
+            return batch
 
     def _take(self) -> list[_Waiting]:
-        """The calls that have waited longest and those that can be joined with them."""
         while self._waiting:
             key, queue = next(iter(self._waiting.items()))
             batch: list[_Waiting] = []
@@ -133,7 +175,7 @@ class Batcher:
             ):
                 waiting = queue.popleft()
                 self._backlog -= waiting.seconds
-                if waiting.answer.done():  # its client went away
+                if not waiting.answer.set_running_or_notify_cancel():
                     continue
                 if waiting.deadline <= self._clock():
                     waiting.answer.set_exception(_too_late())
@@ -148,39 +190,20 @@ class Batcher:
         self._backlog = 0.0  # not what rounding left of it
         return []
 
-    def _compute(self, batch: list[_Waiting], loop: asyncio.AbstractEventLoop) -> None:
-        """In a thread of its own: TensorFlow lets others run meanwhile."""
-        start = time.perf_counter()
-        answers = answer(batch[0].servable, [waiting.call for waiting in batch])
-        loop.call_soon_threadsafe(
-            self._finish, loop, batch, answers, time.perf_counter() - start
-        )
-
-    def _finish(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        batch: list[_Waiting],
-        answers: Sequence[list[np.ndarray] | BaseException],
-        seconds: float,
-    ) -> None:
-        name = batch[0].call.signature_name
-        row_seconds = seconds / max(1, sum(w.call.num_rows for w in batch))
-        before = self._row_seconds.get(name, row_seconds)
-        self._row_seconds[name] = before + _NEWEST * (row_seconds - before)
-        # The next batch first: a thread should not be idle while replies are written.
-        self._start_next(loop)
-        for waiting, result in zip(batch, answers, strict=True):
-            if waiting.answer.done():
-                continue
-            if isinstance(result, BaseException):
-                waiting.answer.set_exception(result)
-            else:
-                waiting.answer.set_result(result)
+    def _learn(self, calls: Sequence[Call], seconds: float) -> None:
+        """Notes what rows lately cost, their answers included."""
+        name = calls[0].signature_name
+        num_rows = sum(call.num_rows for call in calls)
+        newest = seconds / max(num_rows, _FEW)
+        with self._changed:
+            before = self._row_seconds.get(name, newest)
+            share = 1.0 if newest < before else min(1.0, num_rows / MAX_ROWS)
+            self._row_seconds[name] = before + _NEWEST * share * (newest - before)
 
 
 def answer(
     servable: Servable, calls: Sequence[Call]
-) -> Sequence[list[np.ndarray] | BaseException]:
+) -> Sequence[Arrays | BaseException]:
     """What each call gives, or raises. One that is refused costs those that it was joined with nothing but time."""
     try:
         joined = servable.run(join(calls))

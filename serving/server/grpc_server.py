@@ -1,18 +1,19 @@
 """The gRPC server: TensorFlow Serving's services and the standard health service on one port."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import grpc
-from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_health.v1.health import aio as aio_health
 
-from serving.server.event_loop import EventLoop
+from serving.server.health import PATH, Health
 from serving.server.metrics import Metrics
 from serving.server.models import MAX_REQUEST_BYTES, Models
+from serving.server.rpc import Handler, Rpc
+from serving.server.rpc_server import RpcServer
 from serving.server.service import MODEL_SERVICE, PREDICTION_SERVICE, Services
+from serving.server.tokens import Tokens
 from tfrs_mmse.cli import CommandError
 
-# Beyond this, gRPC refuses with RESOURCE_EXHAUSTED before a request is read.
+# Beyond this, a call is refused with RESOURCE_EXHAUSTED before its request is read.
 MAX_IN_FLIGHT = 4096
 _OPTIONS = [
     # Two servers on one port would share the requests between them.
@@ -26,7 +27,6 @@ _OPTIONS = [
     ("grpc.keepalive_timeout_ms", 10_000),
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
 ]
-_PROCESS = ("", PREDICTION_SERVICE, MODEL_SERVICE)
 
 
 class GrpcServer:
@@ -40,90 +40,65 @@ class GrpcServer:
         self,
         models: Models,
         metrics: Metrics,
-        loop: EventLoop,
         *,
         host: str,
         port: int,
         credentials: grpc.ServerCredentials | None = None,
-        interceptors: Sequence[grpc.aio.ServerInterceptor] = (),
+        tokens: Tokens | None = None,
     ) -> None:
         """Binds and starts.
 
         Args:
             models: What answers.
             metrics: Where requests are counted.
-            loop: Where they are answered; the models' batcher must be used from there alone.
             host: Address to listen on.
             port: Port, or 0 for a free one.
-            credentials: For TLS; None: in the clear.
-            interceptors: See requests before the services do.
+            credentials: For TLS, asked again at each connection; None: in the clear.
+            tokens: One of which a call must bring, but for the health service, since probes cannot; None: none.
 
         Raises:
             CommandError: the port is in use or may not be used.
         """
-        self._loop = loop
-        self._credentials = credentials  # asked again at each connection
-        self._health = aio_health.HealthServicer()
-        self._known: set[str] = set()
-        self.port = loop.run(
-            self._start(models, metrics, host, port, credentials, interceptors)
-        )
-
-    def set_health(self, serving: Mapping[str, bool]) -> None:
-        """Tells the health service which models are served, each under its name.
-
-        The process, under "", is well all the time: a server that lacks a model is kept from requests, not killed.
-        """
-        gone = dict.fromkeys(self._known - serving.keys(), False)
-        self._known = set(serving)
-        process = dict.fromkeys(_PROCESS, True)
-        self._loop.run(self._set_health({**gone, **serving, **process}))
-
-    def drain(self) -> None:
-        """Tells the health service that this server is about to stop, and goes on answering."""
-        self._loop.run(self._health.enter_graceful_shutdown())
-
-    def stop(self, grace: float) -> None:
-        """Takes no more requests, and waits up to `grace` seconds until the accepted ones are answered."""
-        self._loop.run(self._server.stop(grace))
-
-    async def _start(
-        self,
-        models: Models,
-        metrics: Metrics,
-        host: str,
-        port: int,
-        credentials: grpc.ServerCredentials | None,
-        interceptors: Sequence[grpc.aio.ServerInterceptor],
-    ) -> int:
-        self._server = grpc.aio.server(
-            interceptors=interceptors,
-            maximum_concurrent_rpcs=MAX_IN_FLIGHT,
+        self._tokens = tokens
+        self._health = Health((PREDICTION_SERVICE, MODEL_SERVICE))
+        self._services = Services(models, metrics)
+        self._handlers = {**self._services.handlers, **self._health.handlers}
+        self._server = RpcServer(
+            f"{f'[{host}]' if ':' in host else host}:{port}",
+            self._route,
+            credentials=credentials,
             options=_OPTIONS,
+            max_in_flight=MAX_IN_FLIGHT,
         )
-        self._server.add_generic_rpc_handlers(Services(models, metrics).handlers())
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        address = f"{f'[{host}]' if ':' in host else host}:{port}"
-        try:
-            if credentials is None:
-                bound = self._server.add_insecure_port(address)
-            else:
-                bound = self._server.add_secure_port(address, credentials)
-        except RuntimeError:
-            bound = 0
-        if not bound:
+        self.port = self._server.port
+        if not self.port:
             raise cannot_listen(
                 host, port, "choose another --port (0 picks a free one)"
             )
-        await self._server.start()
-        return bound
 
-    async def _set_health(self, serving: Mapping[str, bool]) -> None:
-        status = health_pb2.HealthCheckResponse
-        for name, is_served in serving.items():
-            await self._health.set(
-                name, status.SERVING if is_served else status.NOT_SERVING
-            )
+    def set_health(self, serving: Mapping[str, bool]) -> None:
+        """Tells the health service which models are served, each under its name."""
+        self._health.set(serving)
+
+    def drain(self) -> None:
+        """Tells the health service that this server is about to stop, and goes on answering."""
+        self._health.drain()
+
+    def stop(self, grace: float) -> None:
+        """Takes no more requests, and waits up to `grace` seconds until the accepted ones are answered."""
+        self._health.close()
+        self._server.stop(grace)
+
+    def _route(self, rpc: Rpc) -> Handler | None:
+        tokens = None if rpc.method.startswith(PATH) else self._tokens
+        if tokens and not tokens.accept(rpc.authorization):
+            rpc.fail(grpc.StatusCode.UNAUTHENTICATED, tokens.REFUSAL)
+            return None
+        handler = self._handlers.get(rpc.method)
+        if handler is None:
+            rpc.fail(grpc.StatusCode.UNIMPLEMENTED, "there is no such method")
+            return None
+        return handler if self._services.admit(rpc) else None
 
 
 def cannot_listen(host: str, port: int, advice: str) -> CommandError:

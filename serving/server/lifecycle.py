@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from serving.server.batcher import Batcher
-from serving.server.event_loop import EventLoop
 from serving.server.grpc_server import GrpcServer
 from serving.server.metrics import Metrics
 from serving.server.model_config import ModelConfig, read_model_config
 from serving.server.models import Models
 from serving.server.rest import RestServer
 from serving.server.tls import TlsFile
-from serving.server.tokens import TokenInterceptor, Tokens
+from serving.server.tokens import Tokens
 from serving.server.watched_file import WatchedFile
 from tfrs_mmse.cli import CommandError, say
 
@@ -67,7 +66,7 @@ def serve(options: Options, stop: threading.Event) -> dict[str, int]:
     tls = TlsFile(options.ssl_config_file) if options.ssl_config_file else None
     tokens = Tokens(options.auth_token_file) if options.auth_token_file else None
     config = _config_file(options)
-    metrics, loop = Metrics(), EventLoop("grpc")
+    metrics = Metrics()
     batcher = Batcher(
         num_threads=options.num_batch_threads, max_wait=options.max_queue_seconds
     )
@@ -79,18 +78,16 @@ def serve(options: Options, stop: threading.Event) -> dict[str, int]:
     server = GrpcServer(
         models,
         metrics,
-        loop,
         host=options.host,
         port=options.port,
         credentials=tls.grpc_credentials() if tls else None,
-        interceptors=[TokenInterceptor(tokens)] if tokens else [],
+        tokens=tokens,
     )
     servers: list[GrpcServer | RestServer] = [server]
     if options.rest_port:
         rest = RestServer(
             models,
             metrics,
-            loop,
             host=options.host,
             port=options.rest_port,
             seconds=options.rest_seconds,
@@ -107,7 +104,6 @@ def serve(options: Options, stop: threading.Event) -> dict[str, int]:
     with ThreadPoolExecutor() as together:
         list(together.map(lambda server: server.stop(GRACE_SECONDS), servers))
     batcher.close()
-    loop.close()
     models.close()
     return metrics.counts()
 

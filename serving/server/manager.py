@@ -3,10 +3,9 @@
 import dataclasses
 import logging
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import grpc
 from tensorflow_serving.apis import get_model_status_pb2
@@ -44,6 +43,29 @@ class _Loaded:
     servable: Servable
     in_use: int = 0
     retired: bool = False
+
+
+class Lease:
+    """A version that is not unloaded before this is released, once; a `with` block releases it at its end.
+
+    Attributes:
+        version: Its number.
+        servable: What answers.
+    """
+
+    def __init__(self, loaded: _Loaded, release: Callable[[_Loaded], None]) -> None:
+        self.version, self.servable = loaded.version, loaded.servable
+        self._loaded, self._release = loaded, release
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.release()
+
+    def release(self) -> None:
+        """Lets go of the version."""
+        self._release(self._loaded)
 
 
 class VersionManager:
@@ -98,11 +120,8 @@ class VersionManager:
         with self._lock:
             return dict(sorted(self._states.items()))
 
-    @contextmanager
-    def acquire(
-        self, version: int | None = None, *, label: str | None = None
-    ) -> Iterator[tuple[int, Servable]]:
-        """The version to answer with, which is not unloaded before the block ends.
+    def acquire(self, version: int | None = None, *, label: str | None = None) -> Lease:
+        """The version to answer with.
 
         Args:
             version: A version number, or None for the newest that is served.
@@ -133,17 +152,7 @@ class VersionManager:
                     f"Servable not found for request: {wanted}",
                 )
             loaded.in_use += 1
-        try:
-            yield loaded.version, loaded.servable
-        finally:
-            with self._lock:
-                loaded.in_use -= 1
-                last = loaded.retired and not loaded.in_use
-            if last:
-                # Not by the thread that answers requests; the process waits for it before it ends.
-                threading.Thread(
-                    target=self._unload, args=[loaded], daemon=False
-                ).start()
+        return Lease(loaded, self._release)
 
     def close(self) -> None:
         """Unloads what is served, each version when its last request is answered."""
@@ -224,6 +233,14 @@ class VersionManager:
             idle = not old.in_use
         if idle:
             self._unload(old)
+
+    def _release(self, loaded: _Loaded) -> None:
+        with self._lock:
+            loaded.in_use -= 1
+            last = loaded.retired and not loaded.in_use
+        if last:
+            # Not by the thread that answers requests; the process waits for it before it ends.
+            threading.Thread(target=self._unload, args=[loaded], daemon=False).start()
 
     def _unload(self, old: _Loaded) -> None:
         old.servable.close()

@@ -3,8 +3,7 @@
 import threading
 import time
 from collections import Counter as Counts
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 
 import grpc
 from prometheus_client import (
@@ -69,10 +68,9 @@ class Metrics:
         else:
             self._versions.remove(name)
 
-    @contextmanager
-    def request(
+    def begin(
         self, name: str | None, method: str, entrypoint: str
-    ) -> Iterator[Callable[[grpc.StatusCode], None]]:
+    ) -> Callable[[grpc.StatusCode], None]:
         """Counts and times one request.
 
         Args:
@@ -80,28 +78,22 @@ class Metrics:
             method: Of the API, `Predict` for one.
             entrypoint: GRPC or REST.
 
-        Yields:
-            What to tell the status code, if it is not OK.
+        Returns:
+            What to call at its end, once, with the status code.
         """
         label = name if name is not None and name in self._names else _UNKNOWN
-        ended = grpc.StatusCode.OK
+        self._in_flight.inc()
         start = time.perf_counter()
 
         def end(code: grpc.StatusCode) -> None:
-            nonlocal ended
-            ended = code
-
-        self._in_flight.inc()
-        try:
-            yield end
-        finally:
             self._in_flight.dec()
-            self._requests.labels(label, ended.name).inc()
-            self._latency.labels(label, method, entrypoint).observe(
-                1e6 * (time.perf_counter() - start)
-            )
+            seconds = time.perf_counter() - start
+            self._requests.labels(label, code.name).inc()
+            self._latency.labels(label, method, entrypoint).observe(1e6 * seconds)
             with self._lock:
-                self._by_code[ended.name] += 1
+                self._by_code[code.name] += 1
+
+        return end
 
     def counts(self) -> dict[str, int]:
         """How many requests ended with which status code, by its name."""

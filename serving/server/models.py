@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,10 +15,10 @@ from tensorflow_serving.apis import (
     model_pb2,
 )
 
-from serving.server.batcher import Batcher
+from serving.server.batcher import Arrays, Batcher
 from serving.server.errors import RequestError, invalid
 from serving.server.loading import load
-from serving.server.manager import VersionManager, VersionState
+from serving.server.manager import Lease, VersionManager, VersionState
 from serving.server.metrics import Metrics
 from serving.server.model_config import ModelConfig
 from serving.server.servable import Servable
@@ -29,22 +29,27 @@ MAX_REQUEST_BYTES = 16 << 20
 
 
 class Prediction(NamedTuple):
-    """The answer to a `Predict`.
+    """The answer to a `Predict`, or what will be it.
 
     Attributes:
-        spec: The model, version and signature that answered.
-        outputs: Arrays by output name.
+        spec: The model, version and signature that answer.
+        names: Of the outputs.
+        arrays: The outputs, in their order, or a `RequestError`.
     """
 
     spec: model_pb2.ModelSpec
-    outputs: dict[str, np.ndarray]
+    names: tuple[str, ...]
+    arrays: Future[Arrays]
+
+    def outputs(self) -> dict[str, np.ndarray]:
+        """Waits for the arrays, by output name."""
+        return dict(zip(self.names, self.arrays.result(), strict=True))
 
 
 class Models:
     """The models by name: checks whom a request is for and has it answered.
 
-    Reading the disk (`configure`, `refresh`) is for one thread; `predict` is for the batcher's event loop; the rest may
-    be called from anywhere.
+    Reading the disk (`configure`, `refresh`) is for one thread; the rest may be called from anywhere.
     """
 
     def __init__(
@@ -98,34 +103,44 @@ class Models:
         for manager in self._managers.values():
             manager.close()
 
-    async def predict(
+    def admit(self, seconds: float, waited: float) -> None:
+        """Refuses a `Predict` before it is read, if it would wait too long; see `Batcher.admit`."""
+        self._batcher.admit(time.monotonic() + seconds, waited)
+
+    def predict(
         self,
         spec: model_pb2.ModelSpec,
         inputs: Mapping[str, Any],
         output_filter: Sequence[str] = (),
         *,
-        seconds: float | None = None,
+        seconds: float = math.inf,
     ) -> Prediction:
-        """Answers one `Predict`.
+        """Has one `Predict` answered.
 
         Args:
             spec: Whom it is for.
             inputs: TensorProto by input name.
             output_filter: Outputs wanted; all, if empty.
-            seconds: Until the answer is of no use; None: it always is.
+            seconds: Until the answer is of no use.
 
         Raises:
             RequestError: with the code that TensorFlow Serving gives, or RESOURCE_EXHAUSTED.
         """
-        deadline = time.monotonic() + (math.inf if seconds is None else seconds)
-        with self._acquire(spec) as (version, servable):
+        deadline = time.monotonic() + seconds
+        lease = self._acquire(spec)
+        try:
+            servable = lease.servable
             call = servable.check(spec.signature_name, inputs, output_filter)
-            arrays = await self._batcher.run(servable, call, deadline)
+            arrays = self._batcher.submit(servable, call, deadline)
+        except BaseException:
+            lease.release()
+            raise
+        arrays.add_done_callback(lambda _: lease.release())
         answering = model_pb2.ModelSpec(
             name=spec.name, signature_name=call.signature_name
         )
-        answering.version.value = version
-        return Prediction(answering, dict(zip(call.outputs, arrays, strict=True)))
+        answering.version.value = lease.version
+        return Prediction(answering, call.outputs, arrays)
 
     def status(
         self, spec: model_pb2.ModelSpec
@@ -139,8 +154,8 @@ class Models:
         states = manager.states()
         wanted = spec.version.value if spec.HasField("version") else None
         if spec.HasField("version_label"):
-            with manager.acquire(label=spec.version_label) as (wanted, _):
-                pass
+            with manager.acquire(label=spec.version_label) as lease:
+                wanted = lease.version
         if wanted is not None and wanted not in states:
             raise RequestError(
                 grpc.StatusCode.NOT_FOUND,
@@ -159,9 +174,9 @@ class Models:
         Raises:
             RequestError: INVALID_ARGUMENT or NOT_FOUND: there is no such model or version.
         """
-        with self._acquire(spec) as (_, servable):
+        with self._acquire(spec) as lease:
             name = spec.signature_name or schema.SERVING_DEFAULT
-            signature = dict(servable.signature_defs).get(name)
+            signature = dict(lease.servable.signature_defs).get(name)
             return (
                 {k: v.dtype for k, v in signature.inputs.items()} if signature else {}
             )
@@ -174,17 +189,15 @@ class Models:
         Raises:
             RequestError: INVALID_ARGUMENT or NOT_FOUND: there is no such model or version.
         """
-        with self._acquire(spec) as (version, servable):
+        with self._acquire(spec) as lease:
             signatures = get_model_metadata_pb2.SignatureDefMap(
-                signature_def=dict(servable.signature_defs)
+                signature_def=dict(lease.servable.signature_defs)
             )
         answering = model_pb2.ModelSpec(name=spec.name)
-        answering.version.value = version
+        answering.version.value = lease.version
         return answering, signatures
 
-    def _acquire(
-        self, spec: model_pb2.ModelSpec
-    ) -> AbstractContextManager[tuple[int, Servable]]:
+    def _acquire(self, spec: model_pb2.ModelSpec) -> Lease:
         manager = self._manager(spec)
         match spec.WhichOneof("version_choice"):
             case "version":

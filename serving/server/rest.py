@@ -13,11 +13,11 @@ from http.server import BaseHTTPRequestHandler
 from typing import Any, NamedTuple
 from urllib.parse import unquote
 
+import grpc
 from tensorflow_serving.apis import model_pb2
 
 from serving.server.connections import Incoming, Listener, shut_down
 from serving.server.errors import RequestError, internal
-from serving.server.event_loop import EventLoop
 from serving.server.grpc_server import cannot_listen
 from serving.server.metrics import CONTENT_TYPE, REST, Metrics
 from serving.server.models import MAX_REQUEST_BYTES, Models
@@ -49,7 +49,6 @@ class RestServer:
         self,
         models: Models,
         metrics: Metrics,
-        loop: EventLoop,
         *,
         host: str,
         port: int,
@@ -62,7 +61,6 @@ class RestServer:
         Args:
             models: What answers.
             metrics: Where requests are counted; those that are refused before they name a model are not.
-            loop: Where predictions are made.
             host: Address to listen on.
             port: Port, or 0 for a free one.
             seconds: After which a prediction that still waits is not made.
@@ -72,7 +70,7 @@ class RestServer:
         Raises:
             CommandError: the port is in use or may not be used.
         """
-        service = _Service(models, metrics, loop, seconds, tls, tokens)
+        service = _Service(models, metrics, seconds, tls, tokens)
         try:
             self._listener = _RestListener(service, host, port)
         except OSError as e:
@@ -94,7 +92,6 @@ class _Service(NamedTuple):
 
     models: Models
     metrics: Metrics
-    loop: EventLoop
     seconds: float
     tls: Callable[[], ssl.SSLContext] | None
     tokens: Tokens | None
@@ -194,26 +191,19 @@ class _Handler(BaseHTTPRequestHandler):
             spec.version.value = int(version)
         elif label:
             spec.version_label = unquote(label)
-        service, error = self.server.service, None
-        with service.metrics.request(spec.name, _METHODS[verb], REST) as end:
-            try:
-                reply = _dump(
-                    answer(
-                        service.models,
-                        service.loop,
-                        spec,
-                        verb,
-                        body,
-                        seconds=service.seconds,
-                    )
-                )
-            except RequestError as e:
-                error = e
-            except Exception:
-                _LOG.exception("%s %s failed", method, path)
-                error = internal()
-            if error:
-                end(error.code)
+        service = self.server.service
+        end = service.metrics.begin(spec.name, _METHODS[verb], REST)
+        error: RequestError | None = None
+        try:
+            reply = _dump(
+                answer(service.models, spec, verb, body, seconds=service.seconds)
+            )
+        except RequestError as e:
+            error = e
+        except Exception:
+            _LOG.exception("%s %s failed", method, path)
+            error = internal()
+        end(error.code if error else grpc.StatusCode.OK)
         if error:
             self._reply(error.http_status, {"error": error.message})
         else:

@@ -12,7 +12,6 @@ from tensorflow_serving.apis import model_pb2
 
 from serving.server import tensors
 from serving.server.errors import invalid
-from serving.server.event_loop import EventLoop
 from serving.server.models import Models
 from tfrs_mmse import schema
 
@@ -33,7 +32,6 @@ class _PredictRequest(NamedTuple):
 
 def answer(
     models: Models,
-    loop: EventLoop,
     spec: model_pb2.ModelSpec,
     verb: str | None,
     body: bytes,
@@ -44,7 +42,6 @@ def answer(
 
     Args:
         models: Who answers.
-        loop: Where predictions are made.
         spec: The model and version that the path names.
         verb: `/metadata`, `:predict`, or None for the status.
         body: JSON, for a prediction.
@@ -64,8 +61,8 @@ def answer(
     request = _parse(body)
     spec.signature_name = request.signature_name
     inputs = _inputs(request, models.input_types(spec))
-    prediction = loop.run(models.predict(spec, inputs, seconds=seconds))
-    columns = {n: tensors.write_json(array) for n, array in prediction.outputs.items()}
+    outputs = models.predict(spec, inputs, seconds=seconds).outputs()
+    columns = {name: tensors.write_json(array) for name, array in outputs.items()}
     if not request.by_row:
         return {"outputs": _alone(columns)}
     rows = [

@@ -1,10 +1,10 @@
 """TensorFlow Serving's gRPC services over `Models`."""
 
-import asyncio
 import functools
 import logging
-from collections.abc import Awaitable, Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from concurrent.futures import CancelledError, Future
+from typing import Any, NamedTuple
 
 import grpc
 from google.protobuf.message import DecodeError, Message
@@ -12,70 +12,76 @@ from tensorflow_serving.apis import (
     get_model_metadata_pb2,
     get_model_status_pb2,
     model_management_pb2,
+    model_pb2,
     predict_pb2,
 )
 
 from serving.server import tensors
+from serving.server.batcher import Arrays
 from serving.server.errors import RequestError, internal, invalid
 from serving.server.metrics import GRPC, Metrics
-from serving.server.models import Models
+from serving.server.models import Models, Prediction
+from serving.server.rpc import Handler, Rpc
 
 PREDICTION_SERVICE = "tensorflow.serving.PredictionService"
 MODEL_SERVICE = "tensorflow.serving.ModelService"
+PREDICT = f"/{PREDICTION_SERVICE}/Predict"
 _SIGNATURE_DEF = "signature_def"
 _LOG = logging.getLogger(__name__)
-_Method = Callable[..., Awaitable[Message]]
+_Method = Callable[[Any, Rpc], Message | Prediction]
 
 
 class Services:
-    """The methods of both services that are answered; gRPC answers the others with UNIMPLEMENTED."""
+    """The methods of both services that are answered.
+
+    Attributes:
+        handlers: By path, `/SERVICE/METHOD`.
+    """
 
     def __init__(self, models: Models, metrics: Metrics) -> None:
         self._models, self._metrics = models, metrics
-
-    def handlers(self) -> list[grpc.GenericRpcHandler]:
-        """What an asyncio server is to be given."""
-        prediction = {
-            "Predict": self._handler(predict_pb2.PredictRequest, self.predict),
-            "GetModelMetadata": self._handler(
-                get_model_metadata_pb2.GetModelMetadataRequest, self.get_model_metadata
+        methods: dict[str, tuple[type[Message], _Method]] = {
+            PREDICT: (predict_pb2.PredictRequest, self.predict),
+            f"/{PREDICTION_SERVICE}/GetModelMetadata": (
+                get_model_metadata_pb2.GetModelMetadataRequest,
+                self.get_model_metadata,
+            ),
+            f"/{MODEL_SERVICE}/GetModelStatus": (
+                get_model_status_pb2.GetModelStatusRequest,
+                self.get_model_status,
+            ),
+            f"/{MODEL_SERVICE}/HandleReloadConfigRequest": (
+                model_management_pb2.ReloadConfigRequest,
+                self.refuse_config,
             ),
         }
-        model = {
-            "GetModelStatus": self._handler(
-                get_model_status_pb2.GetModelStatusRequest, self.get_model_status
-            ),
-            "HandleReloadConfigRequest": self._handler(
-                model_management_pb2.ReloadConfigRequest, self.refuse_config
-            ),
+        self.handlers: dict[str, Handler] = {
+            path: functools.partial(self._answer, *method)
+            for path, method in methods.items()
         }
-        return [
-            grpc.method_handlers_generic_handler(PREDICTION_SERVICE, prediction),
-            grpc.method_handlers_generic_handler(MODEL_SERVICE, model),
-        ]
 
-    async def predict(
-        self, request: predict_pb2.PredictRequest, context: grpc.aio.ServicerContext
-    ) -> predict_pb2.PredictResponse:
+    def admit(self, rpc: Rpc) -> bool:
+        """Refuses a call that has no chance to be answered in time: under load, the less is done for it the better."""
+        if rpc.method != PREDICT:
+            return True
+        try:
+            self._models.admit(rpc.time_remaining, rpc.waited)
+        except RequestError as e:
+            _Call(rpc, self._metrics.begin(None, "Predict", GRPC)).refuse(e)
+            return False
+        return True
+
+    def predict(self, request: predict_pb2.PredictRequest, rpc: Rpc) -> Prediction:
         """`PredictionService.Predict`."""
-        prediction = await self._models.predict(
+        return self._models.predict(
             request.model_spec,
             request.inputs,
             request.output_filter,
-            seconds=context.time_remaining(),
-        )
-        return predict_pb2.PredictResponse(
-            model_spec=prediction.spec,
-            outputs={
-                name: tensors.write_tensor(array)
-                for name, array in prediction.outputs.items()
-            },
+            seconds=rpc.time_remaining,
         )
 
-    async def get_model_metadata(
-        self,
-        request: get_model_metadata_pb2.GetModelMetadataRequest,
-        context: grpc.aio.ServicerContext,
+    def get_model_metadata(
+        self, request: get_model_metadata_pb2.GetModelMetadataRequest, rpc: Rpc
     ) -> get_model_metadata_pb2.GetModelMetadataResponse:
         """`PredictionService.GetModelMetadata`."""
         if not request.metadata_field:
@@ -92,68 +98,85 @@ class Services:
         reply.metadata[_SIGNATURE_DEF].Pack(signatures)
         return reply
 
-    async def get_model_status(
-        self,
-        request: get_model_status_pb2.GetModelStatusRequest,
-        context: grpc.aio.ServicerContext,
+    def get_model_status(
+        self, request: get_model_status_pb2.GetModelStatusRequest, rpc: Rpc
     ) -> get_model_status_pb2.GetModelStatusResponse:
         """`ModelService.GetModelStatus`."""
         return self._models.status(request.model_spec)
 
-    async def refuse_config(
-        self,
-        request: model_management_pb2.ReloadConfigRequest,
-        context: grpc.aio.ServicerContext,
-    ) -> model_management_pb2.ReloadConfigResponse:
+    def refuse_config(
+        self, request: model_management_pb2.ReloadConfigRequest, rpc: Rpc
+    ) -> Message:
         """`ModelService.HandleReloadConfigRequest`: what is served is decided by who starts the server."""
         raise RequestError(
             grpc.StatusCode.PERMISSION_DENIED,
             "paths do not come over the network: edit the file of --model_config_file, which is read again",
         )
 
-    def _handler(
-        self, request_type: type[Message], method: _Method
-    ) -> grpc.RpcMethodHandler:
-        # Requests are parsed here: gRPC would answer what cannot be parsed with UNKNOWN and a traceback in the log.
-        return grpc.unary_unary_rpc_method_handler(
-            functools.partial(self._answer, request_type, method),
-            response_serializer=lambda reply: reply.SerializeToString(),
-        )
-
-    async def _answer(
-        self,
-        request_type: type[Message],
-        method: _Method,
-        data: bytes,
-        context: grpc.aio.ServicerContext,
-    ) -> Message:
-        """Counts a call, and turns `RequestError` into its status."""
-        name = request_type.DESCRIPTOR.name.removesuffix("Request")
+    def _answer(
+        self, request_type: type[Message], method: _Method, rpc: Rpc, data: bytes
+    ) -> None:
+        name = request_type.DESCRIPTOR.name
         try:
             request: Any = request_type.FromString(data)
         except DecodeError:
             request = None
         model = "" if request is None else _model(request)
-        with self._metrics.request(model, name, GRPC) as end:
-            try:
-                if request is None:
-                    raise invalid(
-                        f"the request is not a {request_type.DESCRIPTOR.name}"
-                    )
-                if model is None:
-                    raise invalid("Missing ModelSpec")
-                return await method(request, context)
-            except RequestError as e:
-                error = e
-            except asyncio.CancelledError:  # the client went away, or its deadline came
-                end(grpc.StatusCode.CANCELLED)
-                raise
-            except Exception:
-                _LOG.exception("%s failed", name)
-                error = internal()
-            end(error.code)
-        await context.abort(error.code, error.message)
-        raise AssertionError("abort raises")
+        end = self._metrics.begin(model, name.removesuffix("Request"), GRPC)
+        call = _Call(rpc, end)
+        try:
+            if request is None:
+                raise invalid(f"the request is not a {name}")
+            if model is None:
+                raise invalid("Missing ModelSpec")
+            reply = method(request, rpc)
+        except Exception as e:
+            call.refuse(e)
+            return
+        if isinstance(reply, Message):
+            call.reply(reply)
+        else:
+            rpc.when_gone(reply.arrays.cancel)
+            # Not the prediction, which holds what would hold it.
+            finish = functools.partial(_finish, call, reply.spec, reply.names)
+            reply.arrays.add_done_callback(finish)
+
+
+class _Call(NamedTuple):
+    """A call that is counted when it is answered."""
+
+    rpc: Rpc
+    end: Callable[[grpc.StatusCode], None]
+
+    def reply(self, message: Message) -> None:
+        is_sent = self.rpc.finish(message.SerializeToString())
+        self.end(grpc.StatusCode.OK if is_sent else grpc.StatusCode.CANCELLED)
+
+    def refuse(self, error: Exception) -> None:
+        if not isinstance(error, RequestError):
+            _LOG.error("%s failed", self.rpc.method, exc_info=error)
+            error = internal()
+        self.rpc.fail(error.code, error.message)
+        self.end(error.code)
+
+
+def _finish(
+    call: _Call,
+    spec: model_pb2.ModelSpec,
+    names: Sequence[str],
+    arrays: Future[Arrays],
+) -> None:
+    """Answers with what was computed, or says why not."""
+    try:
+        message = predict_pb2.PredictResponse(model_spec=spec)
+        for name, array in zip(names, arrays.result(), strict=True):
+            tensors.write_tensor(array, message.outputs[name])
+    except CancelledError:  # its client has gone
+        call.end(grpc.StatusCode.CANCELLED)
+    except Exception as e:
+        call.refuse(e)
+    else:
+        call.reply(message)
 
 
 def _model(request: Any) -> str | None:

@@ -1,17 +1,12 @@
 """Bearer tokens: who may send requests."""
 
 import hmac
-from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
-
-import grpc
 
 from serving.server.watched_file import WatchedFile
 from tfrs_mmse.cli import CommandError
 
 _MIN_LENGTH = 16  # characters
-_HEALTH = "/grpc.health.v1.Health/"
 
 
 class Tokens:
@@ -56,24 +51,3 @@ def read_tokens(path: Path) -> list[bytes]:
             f"--auth_token_file {path} must hold tokens of at least {_MIN_LENGTH} characters, one a line"
         )
     return [line.encode() for line in lines]
-
-
-class TokenInterceptor(grpc.aio.ServerInterceptor):
-    """Refuses gRPC requests without a token; the health service needs none, since probes cannot send one."""
-
-    def __init__(self, tokens: Tokens) -> None:
-        self._tokens = tokens
-        self._refuse = grpc.unary_unary_rpc_method_handler(self._abort)
-
-    async def intercept_service(
-        self,
-        continuation: Callable[..., Awaitable[grpc.RpcMethodHandler]],
-        handler_call_details: grpc.HandlerCallDetails,
-    ) -> grpc.RpcMethodHandler:
-        sent = dict(handler_call_details.invocation_metadata).get("authorization", "")
-        if handler_call_details.method.startswith(_HEALTH) or self._tokens.accept(sent):
-            return await continuation(handler_call_details)
-        return self._refuse
-
-    async def _abort(self, request: Any, context: grpc.aio.ServicerContext) -> None:
-        await context.abort(grpc.StatusCode.UNAUTHENTICATED, Tokens.REFUSAL)

@@ -12,7 +12,6 @@ from tensorflow.core.framework import types_pb2
 from tensorflow.core.protobuf import meta_graph_pb2
 
 from serving.server.batcher import Batcher
-from serving.server.event_loop import EventLoop
 from serving.server.grpc_server import GrpcServer
 from serving.server.loading import load
 from serving.server.metrics import Metrics
@@ -27,7 +26,6 @@ class Served(NamedTuple):
     target: str
     models: Models
     metrics: Metrics
-    loop: EventLoop
     server: GrpcServer
 
 
@@ -40,16 +38,15 @@ def serve_here(
     **of_server: Any,
 ) -> Iterator[Served]:
     """Serves models on a real socket."""
-    metrics, loop = Metrics(), EventLoop("grpc")
+    metrics = Metrics()
     batcher = Batcher(num_threads=num_threads, max_wait=max_wait)
     models = Models(configs, batcher=batcher, metrics=metrics, load=load)
     models.refresh()
-    server = GrpcServer(models, metrics, loop, host="127.0.0.1", port=0, **of_server)
+    server = GrpcServer(models, metrics, host="127.0.0.1", port=0, **of_server)
     server.set_health({name: bool(v) for name, v in models.versions().items()})
-    yield Served(f"127.0.0.1:{server.port}", models, metrics, loop, server)
+    yield Served(f"127.0.0.1:{server.port}", models, metrics, server)
     server.stop(grace=1.0)
     batcher.close()
-    loop.close()
     models.close()
 
 

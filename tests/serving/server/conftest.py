@@ -11,9 +11,7 @@ from serving.server.rest import RestServer
 
 @pytest.fixture(scope="module")
 def port(served: Any) -> Iterator[int]:
-    server = RestServer(
-        served.models, served.metrics, served.loop, host="127.0.0.1", port=0
-    )
+    server = RestServer(served.models, served.metrics, host="127.0.0.1", port=0)
     yield server.port
     server.stop(grace=1.0)
 

@@ -1,14 +1,13 @@
 """What waits together is computed together; what would wait too long is refused."""
 
-import asyncio
-from collections.abc import Coroutine, Iterator
-from typing import Any
+from collections.abc import Iterator
+from concurrent.futures import CancelledError, Future
 
 import grpc
 import numpy as np
 import pytest
 
-from serving.server.batcher import MAX_ROWS, Batcher
+from serving.server.batcher import MAX_ROWS, Arrays, Batcher
 from serving.server.errors import RequestError, invalid
 from serving.server.servable import Call
 from tests.serving.serving_here import SlowServable
@@ -52,31 +51,25 @@ def call(*queries: str, signature_name: str = "search") -> Call:
     return Call(signature_name, (values,), ("score",))
 
 
-async def entered(servable: SlowServable) -> None:
-    """Waits until something is computed."""
-    assert await asyncio.to_thread(servable.entered.wait, 60)
+def occupy(batcher: Batcher, servable: SlowServable, query: str) -> Future[Arrays]:
+    """Has the only thread compute something that does not end before `servable.go` is set."""
+    answer = batcher.submit(servable, call(query))
+    assert servable.entered.wait(60)
+    return answer
 
 
-def start(work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
-    return asyncio.get_running_loop().create_task(work)
+def scores(answer: Future[Arrays]) -> list[float]:
+    return answer.result(60)[0].tolist()
 
 
 def test_calls_that_come_while_all_threads_are_busy_are_computed_together(
     batcher: Batcher,
 ) -> None:
     servable = SlowServable()
-
-    async def ask() -> list[list[float]]:
-        first = start(batcher.run(servable, call("a")))
-        await entered(servable)
-        others = [
-            start(batcher.run(servable, call(*q))) for q in (["bb"], ["ccc", "d"])
-        ]
-        await asyncio.sleep(0)
-        servable.go.set()
-        return [answer[0].tolist() for answer in await asyncio.gather(first, *others)]
-
-    assert asyncio.run(ask()) == [[1.0], [2.0], [3.0, 1.0]]
+    answers = [occupy(batcher, servable, "a")]
+    answers += [batcher.submit(servable, call(*q)) for q in (["bb"], ["ccc", "d"])]
+    servable.go.set()
+    assert [scores(answer) for answer in answers] == [[1.0], [2.0], [3.0, 1.0]]
     assert servable.batches == [["a"], ["bb", "ccc", "d"]]
 
 
@@ -84,17 +77,11 @@ def test_signatures_are_not_mixed_and_the_one_that_waits_longest_comes_first(
     batcher: Batcher,
 ) -> None:
     servable = SlowServable()
-
-    async def ask() -> None:
-        tasks = [start(batcher.run(servable, call("a")))]
-        await entered(servable)
-        for query, name in [("x1", "other"), ("b1", "search"), ("x2", "other")]:
-            tasks.append(start(batcher.run(servable, call(query, signature_name=name))))
-        await asyncio.sleep(0)
-        servable.go.set()
-        await asyncio.gather(*tasks)
-
-    asyncio.run(ask())
+    answers = [occupy(batcher, servable, "a")]
+    for query, name in [("x1", "other"), ("b1", "search"), ("x2", "other")]:
+        answers.append(batcher.submit(servable, call(query, signature_name=name)))
+    servable.go.set()
+    assert [scores(answer) for answer in answers] == [[1.0], [2.0], [2.0], [2.0]]
     assert servable.batches == [["a"], ["x1", "x2"], ["b1"]]
 
 
@@ -103,22 +90,12 @@ def test_a_batch_has_so_many_rows_and_no_more_unless_one_call_has(
 ) -> None:
     servable = SlowServable()
     sizes = [1, MAX_ROWS - 1, 1, MAX_ROWS + 7, 3]
-
-    async def ask() -> None:
-        tasks = [start(batcher.run(servable, call("first")))]
-        await entered(servable)
-        tasks += [start(batcher.run(servable, call(*["q"] * n))) for n in sizes]
-        await asyncio.sleep(0)
-        servable.go.set()
-        await asyncio.gather(*tasks)
-
-    asyncio.run(ask())
+    answers = [occupy(batcher, servable, "first")]
+    answers += [batcher.submit(servable, call(*["q"] * n)) for n in sizes]
+    servable.go.set()
+    assert [len(scores(answer)) for answer in answers] == [1, *sizes]
     assert [len(batch) for batch in servable.batches] == [
-        1,
-        MAX_ROWS,
-        1,
-        MAX_ROWS + 7,
-        3,
+        *(1, MAX_ROWS, 1, MAX_ROWS + 7, 3)
     ]
 
 
@@ -126,20 +103,15 @@ def test_one_bad_request_costs_those_it_was_joined_with_nothing(
     batcher: Batcher,
 ) -> None:
     servable, slow = PickyServable(), SlowServable()
-
-    async def ask() -> list[Any]:
-        first = start(batcher.run(slow, call("a")))
-        await entered(slow)
-        tasks = [start(batcher.run(servable, call(q))) for q in ("bb", "", "ccc")]
-        await asyncio.sleep(0)
-        slow.go.set()
-        await first
-        return await asyncio.gather(*tasks, return_exceptions=True)
-
-    good, bad, also_good = asyncio.run(ask())
-    assert (good[0].tolist(), also_good[0].tolist()) == ([2.0], [3.0])
-    assert isinstance(bad, RequestError)
-    assert (bad.code, bad.message) == (
+    occupy(batcher, slow, "a")
+    good, bad, also_good = (
+        batcher.submit(servable, call(query)) for query in ("bb", "", "ccc")
+    )
+    slow.go.set()
+    assert (scores(good), scores(also_good)) == ([2.0], [3.0])
+    with pytest.raises(RequestError) as caught:
+        bad.result(60)
+    assert (caught.value.code, caught.value.message) == (
         grpc.StatusCode.INVALID_ARGUMENT,
         "query is empty",
     )
@@ -149,23 +121,19 @@ def test_what_is_too_late_or_has_nobody_waiting_is_not_computed(
     batcher: Batcher, clock: Clock
 ) -> None:
     servable = SlowServable()
-
-    async def ask() -> list[Any]:
-        first = start(batcher.run(servable, call("a")))
-        await entered(servable)
-        late = start(batcher.run(servable, call("late"), deadline=0.5))
-        gone = start(batcher.run(servable, call("gone")))
-        fine = start(batcher.run(servable, call("fine"), deadline=2.0))
-        await asyncio.sleep(0)
-        gone.cancel()
-        clock.now = 1.0
-        servable.go.set()
-        return await asyncio.gather(first, late, gone, fine, return_exceptions=True)
-
-    _, late, gone, fine = asyncio.run(ask())
-    assert late.code is grpc.StatusCode.DEADLINE_EXCEEDED
-    assert isinstance(gone, asyncio.CancelledError)
-    assert fine[0].tolist() == [4.0]
+    occupy(batcher, servable, "a")
+    late = batcher.submit(servable, call("late"), deadline=0.5)
+    gone = batcher.submit(servable, call("gone"))
+    fine = batcher.submit(servable, call("fine"), deadline=2.0)
+    assert gone.cancel()
+    clock.now = 1.0
+    servable.go.set()
+    with pytest.raises(RequestError) as caught:
+        late.result(60)
+    assert caught.value.code is grpc.StatusCode.DEADLINE_EXCEEDED
+    with pytest.raises(CancelledError):
+        gone.result(60)
+    assert scores(fine) == [4.0]
     assert servable.batches == [["a"], ["fine"]]
 
 
@@ -175,27 +143,31 @@ def test_what_would_wait_too_long_is_refused_before_it_waits(
     # A row costs 0.4 s: three of them are more than the second that one may wait.
     monkeypatch.setattr(batcher, "_row_seconds", {"search": 0.4})
     servable = SlowServable()
-
-    async def ask() -> tuple[list[Any], RequestError, RequestError]:
-        tasks = [start(batcher.run(servable, call("first")))]
-        await entered(servable)
-        tasks.append(start(batcher.run(servable, call("b"))))
-        await asyncio.sleep(0)
-        with pytest.raises(RequestError) as impatient:
-            await batcher.run(servable, call("now"), deadline=0.3)
-        tasks.append(start(batcher.run(servable, call("c", "d"))))
-        await asyncio.sleep(0)
-        with pytest.raises(RequestError) as caught:
-            await batcher.run(servable, call("e"))
-        servable.go.set()
-        return await asyncio.gather(*tasks), impatient.value, caught.value
-
-    answers, impatient, refused = asyncio.run(ask())
-    assert [answer[0].tolist() for answer in answers] == [[5.0], [1.0], [1.0, 1.0]]
-    assert impatient.code is refused.code is grpc.StatusCode.RESOURCE_EXHAUSTED
-    assert refused.message == (
+    answers = [occupy(batcher, servable, "first")]
+    answers.append(batcher.submit(servable, call("b")))
+    # It would be answered, but the estimate may not be wrong by more than a factor of two.
+    with pytest.raises(RequestError) as impatient:
+        batcher.submit(servable, call("now"), deadline=0.7)
+    answers.append(batcher.submit(servable, call("c", "d"), deadline=0.9))
+    with pytest.raises(RequestError) as caught:
+        batcher.submit(servable, call("e"))
+    servable.go.set()
+    assert [scores(answer) for answer in answers] == [[5.0], [1.0], [1.0, 1.0]]
+    refused = grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert impatient.value.code is caught.value.code is refused
+    assert caught.value.message == (
         "the server is busy: the request would wait for about 1200 ms; ask again later"
     )
+
+
+def test_what_waited_elsewhere_counts_even_if_a_thread_is_idle(
+    batcher: Batcher,
+) -> None:
+    batcher.admit(deadline=1.0, waited=0.4)
+    for deadline, waited in [(1.0, 0.6), (float("inf"), 1.1)]:
+        with pytest.raises(RequestError) as caught:
+            batcher.admit(deadline=deadline, waited=waited)
+        assert caught.value.code is grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
 def test_a_thread_that_is_idle_takes_any_request_whatever_it_costs(
@@ -205,10 +177,7 @@ def test_a_thread_that_is_idle_takes_any_request_whatever_it_costs(
     servable = SlowServable()
     servable.go.set()
     for _ in range(3):
-        assert asyncio.run(batcher.run(servable, call("q", "qq")))[0].tolist() == [
-            1.0,
-            2.0,
-        ]
+        assert scores(batcher.submit(servable, call("q", "qq"))) == [1.0, 2.0]
 
 
 def test_a_bug_is_the_answer_to_its_batch_and_the_threads_go_on(
@@ -217,5 +186,16 @@ def test_a_bug_is_the_answer_to_its_batch_and_the_threads_go_on(
     servable = SlowServable()
     servable.go.set()
     with pytest.raises(ZeroDivisionError):
-        asyncio.run(batcher.run(servable, call("bug")))
-    assert asyncio.run(batcher.run(servable, call("q")))[0].tolist() == [1.0]
+        batcher.submit(servable, call("bug")).result(60)
+    assert scores(batcher.submit(servable, call("q"))) == [1.0]
+
+
+def test_closing_waits_for_what_waits(clock: Clock) -> None:
+    batcher, servable = (
+        Batcher(num_threads=2, max_wait=1.0, clock=clock),
+        SlowServable(),
+    )
+    servable.go.set()
+    answers = [batcher.submit(servable, call(f"q{n}")) for n in range(20)]
+    batcher.close()
+    assert all(answer.done() for answer in answers)

@@ -56,9 +56,7 @@ def rest_target(request: pytest.FixtureRequest) -> Iterator[str]:
         yield given
         return
     served = request.getfixturevalue("served")
-    rest = RestServer(
-        served.models, served.metrics, served.loop, host="127.0.0.1", port=0
-    )
+    rest = RestServer(served.models, served.metrics, host="127.0.0.1", port=0)
     yield f"127.0.0.1:{rest.port}"
     rest.stop(grace=1.0)
 

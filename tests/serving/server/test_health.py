@@ -70,10 +70,8 @@ def test_requests_are_counted_under_the_names_that_tensorflow_serving_gives() ->
     metrics = Metrics()
     metrics.set_versions("shop", [7, 3])
     for entrypoint in (GRPC, REST, GRPC):
-        with metrics.request("shop", "Predict", entrypoint):
-            pass
-    with metrics.request("shop", "Predict", GRPC) as end:
-        end(grpc.StatusCode.INVALID_ARGUMENT)
+        metrics.begin("shop", "Predict", entrypoint)(grpc.StatusCode.OK)
+    metrics.begin("shop", "Predict", GRPC)(grpc.StatusCode.INVALID_ARGUMENT)
     found = samples(metrics)
     count, latency = (
         ":tensorflow:serving:request_count",
@@ -91,8 +89,7 @@ def test_strangers_cannot_fill_the_memory_with_names() -> None:
     metrics = Metrics()
     metrics.set_versions("shop", [1])
     for number in range(100):
-        with metrics.request(f"name-{number}", "Predict", GRPC):
-            pass
+        metrics.begin(f"name-{number}", "Predict", GRPC)(grpc.StatusCode.OK)
     assert samples(metrics)[":tensorflow:serving:request_count", "OK", "unknown"] == 100
     assert b"name-" not in metrics.text()
 
@@ -159,3 +156,25 @@ def test_a_server_of_two_models_follows_its_config_file(
     ]
     server.process.send_signal(signal.SIGTERM)
     assert server.process.wait(timeout=60) == 0
+
+
+def test_who_watches_is_told_of_changes_and_of_the_end(tmp_path: Path) -> None:
+    config = ModelConfig("shop", tmp_path / "shop")
+    with (
+        serve_here(config, load=fake) as served,
+        grpc.insecure_channel(served.target) as channel,
+    ):
+        stub = health_pb2_grpc.HealthStub(channel)
+        watch = stub.Watch(health_pb2.HealthCheckRequest(service="shop"))
+        assert next(watch).status == NOT_SERVING
+        served.server.set_health({"shop": True})
+        assert next(watch).status == SERVING
+        gone = stub.Watch(health_pb2.HealthCheckRequest(service="shop"))
+        assert next(gone).status == SERVING
+        gone.cancel()
+        served.server.drain()
+        assert next(watch).status == NOT_SERVING
+        served.server.stop(grace=60.0)
+        with pytest.raises(grpc.RpcError) as caught:
+            next(watch)
+        assert caught.value.code() is grpc.StatusCode.UNAVAILABLE

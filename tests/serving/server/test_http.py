@@ -182,9 +182,7 @@ def slow(tmp_path: Path, servable: SlowServable) -> Iterator[tuple[RestServer, S
     (tmp_path / "1").mkdir()
     config = ModelConfig("shop", tmp_path)
     with serve_here(config, load=lambda _: servable) as served:  # type: ignore[arg-type,return-value]
-        server = RestServer(
-            served.models, served.metrics, served.loop, host="127.0.0.1", port=0
-        )
+        server = RestServer(served.models, served.metrics, host="127.0.0.1", port=0)
         yield server, served
         servable.go.set()
         server.stop(grace=10.0)
@@ -308,7 +306,6 @@ def test_a_port_in_use_is_one_sentence(
             RestServer(
                 served.models,
                 served.metrics,
-                served.loop,
                 host="127.0.0.1",
                 port=port,
             )

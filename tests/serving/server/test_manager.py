@@ -66,14 +66,15 @@ def test_an_old_version_is_unloaded_after_its_last_request(
 ) -> None:
     write(tmp_path, 1)
     manager.refresh()
-    with manager.acquire(None) as (first, old), manager.acquire(1):
+    with manager.acquire(None) as lease, manager.acquire(1):
+        old = lease.servable
         write(tmp_path, 2)
         manager.refresh()
-        assert (first, manager.versions) == (1, [2])
+        assert (lease.version, manager.versions) == (1, [2])
         assert states(manager) == {1: (UNLOADING, ""), 2: (AVAILABLE, "")}
         assert not old.closed  # type: ignore[attr-defined]
-        with manager.acquire(None) as (second, _):
-            assert second == 2
+        with manager.acquire(None) as second:
+            assert second.version == 2
         with (
             pytest.raises(RequestError, match=r"Specific\(shop, 1\)") as caught,
             manager.acquire(1),
@@ -120,13 +121,13 @@ def test_a_served_version_that_is_replaced_by_a_broken_one_goes_on(
     manager.refresh()
     write(tmp_path, 1, "broken")
     manager.refresh()
-    with manager.acquire(None) as (_, servable):
-        assert servable.content == "fine"  # type: ignore[attr-defined]
+    with manager.acquire(None) as lease:
+        assert lease.servable.content == "fine"  # type: ignore[attr-defined]
     assert states(manager) == {1: (AVAILABLE, "it is broken")}
     write(tmp_path, 1, "another")
     manager.refresh()
-    with manager.acquire(None) as (_, servable):
-        assert servable.content == "another"  # type: ignore[attr-defined]
+    with manager.acquire(None) as lease:
+        assert lease.servable.content == "another"  # type: ignore[attr-defined]
     assert states(manager) == {1: (AVAILABLE, "")}
 
 
@@ -155,7 +156,8 @@ def test_before_anything_is_loaded_nothing_is_found(manager: VersionManager) -> 
 def test_closing_unloads(manager: VersionManager, tmp_path: Path) -> None:
     write(tmp_path, 1)
     manager.refresh()
-    with manager.acquire(None) as (_, servable):
+    with manager.acquire(None) as lease:
+        servable = lease.servable
         manager.close()
         assert not servable.closed  # type: ignore[attr-defined]
     assert servable.closed  # type: ignore[attr-defined]
@@ -173,8 +175,8 @@ def test_a_policy_keeps_the_newest_few_that_can_be_loaded(
     write(tmp_path, 5)
     manager.refresh()
     assert manager.versions == [5, 4]
-    with manager.acquire() as (newest, _), manager.acquire(4) as (older, _):
-        assert (newest, older) == (5, 4)
+    with manager.acquire() as newest, manager.acquire(4) as older:
+        assert (newest.version, older.version) == (5, 4)
 
 
 def test_specific_versions_are_served_and_no_others(
@@ -196,11 +198,11 @@ def test_a_label_stands_for_a_version(manager: VersionManager, tmp_path: Path) -
     write(tmp_path, 1)
     write(tmp_path, 2)
     manager.refresh()
-    with manager.acquire(label="stable") as (version, _):
-        assert version == 1
+    with manager.acquire(label="stable") as lease:
+        assert lease.version == 1
     manager.config = ModelConfig("shop", tmp_path, VersionPolicy(None), {"stable": 2})
-    with manager.acquire(label="stable") as (version, _):  # to promote the canary
-        assert version == 2
+    with manager.acquire(label="stable") as lease:  # to promote the canary
+        assert lease.version == 2
     manager.config = ModelConfig("shop", tmp_path, VersionPolicy(None), labels)
     for label, message, code in [
         ("next", r"Specific\(shop, 3\)", grpc.StatusCode.NOT_FOUND),

@@ -21,7 +21,7 @@ from tensorflow_serving.apis import (
 from serving.server.model_config import ModelConfig
 from serving.server.rest import RestServer
 from serving.server.tls import TlsFile, read_tls
-from serving.server.tokens import TokenInterceptor, Tokens
+from serving.server.tokens import Tokens
 from tests.serving.serving_here import Served, SlowServable, serve_here
 from tfrs_mmse.cli import CommandError
 
@@ -87,8 +87,7 @@ def status(channel: grpc.Channel, *metadata: tuple[str, str]) -> grpc.StatusCode
 
 @pytest.fixture
 def guarded(config: ModelConfig, token_file: Path) -> Iterator[Served]:
-    interceptors = [TokenInterceptor(Tokens(token_file))]
-    with serve_here(config, load=fake, interceptors=interceptors) as served:
+    with serve_here(config, load=fake, tokens=Tokens(token_file)) as served:
         yield served
 
 
@@ -141,7 +140,7 @@ def test_rest_wants_the_token_too(
 ) -> None:
     with serve_here(config, load=fake) as served:
         rest = RestServer(
-            *(served.models, served.metrics, served.loop),
+            *(served.models, served.metrics),
             host="127.0.0.1",
             port=0,
             tokens=Tokens(token_file),
@@ -223,7 +222,7 @@ def test_rest_speaks_https(
     authority.ca.configure_trust(context)
     with serve_here(config, load=fake) as served:
         rest = RestServer(
-            *(served.models, served.metrics, served.loop),
+            *(served.models, served.metrics),
             host="127.0.0.1",
             port=0,
             tls=tls.ssl_context,
@@ -258,7 +257,7 @@ def test_a_renewed_certificate_is_shown_to_the_next_connection(
     tls = TlsFile(authority.config(tmp_path, mutual=False), seconds=0.01)
     with serve_here(config, load=fake, credentials=tls.grpc_credentials()) as served:
         rest = RestServer(
-            *(served.models, served.metrics, served.loop),
+            *(served.models, served.metrics),
             host="127.0.0.1",
             port=0,
             tls=tls.ssl_context,

@@ -131,9 +131,7 @@ def test_a_port_in_use_is_one_sentence(
 def test_two_servers_do_not_share_a_port(served: Any) -> None:
     port = int(served.target.split(":")[1])
     with pytest.raises(CommandError, match=f"cannot listen on 127.0.0.1:{port}"):
-        GrpcServer(
-            served.models, served.metrics, served.loop, host="127.0.0.1", port=port
-        )
+        GrpcServer(served.models, served.metrics, host="127.0.0.1", port=port)
 
 
 def test_a_base_path_without_a_version_is_one_sentence(
