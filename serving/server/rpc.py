@@ -29,6 +29,7 @@ class Rpc:
         method: `/package.Service/Method`.
         authorization: The value of that header, or "".
         waited: Seconds for which it waited to be accepted, at the most.
+        is_over: Whether it was answered, or the client has gone.
     """
 
     def __init__(
@@ -50,7 +51,7 @@ class Rpc:
         self._deadline: float = event.call_details.deadline
         self._call, self._ended = event.call, ended
         self._lock = Lock()
-        self._is_received = self._is_over = self._is_gone = False
+        self.is_over = self._is_received = self._is_gone = False
         self._when_gone: Callable[[], object] | None = None
         self._unsent: deque[bytes] | None = None
         self._is_sending = self._has_headers = False
@@ -72,14 +73,14 @@ class Rpc:
             received = functools.partial(self._received, handler)
             self._start(received, cygrpc.ReceiveMessageOperation(_NO_FLAGS))
 
-    def finish(self, reply: bytes) -> bool:
-        """Answers with one message; returns whether the client was still there."""
+    def finish(self, reply: bytes) -> None:
+        """Answers with one message."""
         message = cygrpc.SendMessageOperation(reply, _NO_FLAGS)
-        return self._end(grpc.StatusCode.OK, "", message)
+        self._end(grpc.StatusCode.OK, "", message)
 
-    def fail(self, code: grpc.StatusCode, message: str) -> bool:
-        """Answers with a status, or ends a stream; returns whether the client was still there."""
-        return self._end(code, message)
+    def fail(self, code: grpc.StatusCode, message: str) -> None:
+        """Answers with a status, or ends a stream."""
+        self._end(code, message)
 
     def send(self, message: bytes) -> None:
         """Sends one message of a stream, after those before it."""
@@ -114,25 +115,24 @@ class Rpc:
 
     def _end(
         self, code: grpc.StatusCode, message: str, *operations: cygrpc.Operation
-    ) -> bool:
+    ) -> None:
         status = cygrpc.SendStatusFromServerOperation(
             _NO_METADATA, code.value[0], message.encode(), _NO_FLAGS
         )
         with self._lock:
-            if self._is_over:
-                return False
-            self._is_over = True
+            if self.is_over:
+                return
+            self.is_over = True
             self._when_gone = None  # which refers to us, in a circle
             if self._is_received:
                 self._start(_nothing, *self._headers(), *operations, status)
             else:  # refused, all at once
                 close = cygrpc.ReceiveCloseOnServerOperation(_NO_FLAGS)
                 self._start(self._closed, close, *self._headers(), status)
-            return True
 
     def _send_next(self) -> None:
         """With the lock held: core takes one message at a time."""
-        if self._is_over or self._is_sending or not self._unsent:
+        if self.is_over or self._is_sending or not self._unsent:
             return
         self._is_sending = True
         message = cygrpc.SendMessageOperation(self._unsent.popleft(), _NO_FLAGS)
@@ -152,7 +152,7 @@ class Rpc:
 
     def _closed(self, event: Any) -> None:
         with self._lock:
-            self._is_gone, self._is_over = not self._is_over, True
+            self._is_gone, self.is_over = not self.is_over, True
             callback = self._when_gone if self._is_gone else None
         if callback:
             callback()

@@ -149,15 +149,17 @@ class _Call(NamedTuple):
     end: Callable[[grpc.StatusCode], None]
 
     def reply(self, message: Message) -> None:
-        is_sent = self.rpc.finish(message.SerializeToString())
-        self.end(grpc.StatusCode.OK if is_sent else grpc.StatusCode.CANCELLED)
+        status = grpc.StatusCode
+        # Before it is answered, so that who has the answer finds it counted.
+        self.end(status.CANCELLED if self.rpc.is_over else status.OK)
+        self.rpc.finish(message.SerializeToString())
 
     def refuse(self, error: Exception) -> None:
         if not isinstance(error, RequestError):
             _LOG.error("%s failed", self.rpc.method, exc_info=error)
             error = internal()
-        self.rpc.fail(error.code, error.message)
         self.end(error.code)
+        self.rpc.fail(error.code, error.message)
 
 
 def _finish(
