@@ -13,7 +13,8 @@ one core, batches of 64. Ratios "vs pybind", "vs faiss", "vs hnswlib" are querie
 largest catalogue.
 
 Over gRPC on loopback, the clients on the same cores: p50, p99 and requests a second with 1, 4, 16 and 64 clients, and
-at constant rates; ours and a plain thread pool around the same SavedModel in turns. The ratio "vs thread pool" is
+at constant rates, one of them twice what can be answered; ours and a plain thread pool around the same SavedModel in
+turns. The ratio "vs thread pool" is
 requests a second with 64 clients, for the largest catalogue.
 """
 

@@ -69,11 +69,27 @@ def closed_loop(
 
 
 def open_loop(
-    port: int, requests: Sequence[bytes], per_second: float, seconds: float
+    port: int,
+    requests: Sequence[bytes],
+    per_second: float,
+    seconds: float,
+    *,
+    deadline_ms: int | None = None,
 ) -> Load:
-    """Requests that come at a constant rate, however long the answers take."""
-    rate = ["--rps", f"{per_second / _CONNECTIONS:.2f}"]
-    return _run(port, requests, seconds, ["-c", _CONNECTIONS, "-m", 1000, *rate])
+    """Requests that come at a constant rate, however long the answers take; refusals are answers, too.
+
+    Args:
+        port: On 127.0.0.1.
+        requests: As for `closed_loop`.
+        per_second: How many.
+        seconds: In all.
+        deadline_ms: Of each request, which is what clients tell servers; None: no deadline.
+    """
+    flags = ["-c", _CONNECTIONS, "-m", 1000]
+    flags += ["--rps", f"{per_second / _CONNECTIONS:.2f}"]
+    if deadline_ms is not None:
+        flags += ["-H", f"grpc-timeout: {deadline_ms}m"]
+    return _run(port, requests, seconds, flags)
 
 
 def _run(

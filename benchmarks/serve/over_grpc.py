@@ -11,6 +11,8 @@ from tfrs_mmse import cli, schema
 
 CLIENTS = (1, 4, 16, 64)
 _SHARES = (0.5, 0.8)  # of what many clients get, for the load at a constant rate
+_TOO_MANY = 2.0  # times as many, with a deadline for each
+_DEADLINE_MS = 300
 _NUM_QUERIES = 4  # of the log, each sent again and again for its share of the time
 
 
@@ -28,7 +30,7 @@ def measure(
     Returns:
         `in_process_ms`, the median of the same requests without a server; of `ours` and `thread_pool` by number of
         clients; `overhead_ms`, by which ours with one client takes longer; `vs thread pool` with most clients;
-        `constant_rate` of ours.
+        `constant_rate` of ours; `too_many`, what becomes of requests that are more than can be answered.
     """
     chosen = [_request(query) for query in queries[:_NUM_QUERIES]]
     in_process: list[float] = []
@@ -55,6 +57,8 @@ def measure(
                     }
             if bad := {k: n for k, n in server.counts.items() if k != "OK"}:
                 cli.say(f"{name} also answered {bad}")
+    too_many = _overload(version_dir, chosen, _TOO_MANY * most, seconds)
+    cli.say(f"too many: {too_many}")
     medians = {
         name: {clients: _median(runs) for clients, runs in by_clients.items()}
         for name, by_clients in found.items()
@@ -70,6 +74,26 @@ def measure(
             for name, by_clients in medians.items()
         },
         "constant_rate": constant,
+        "too_many": too_many,
+    }
+
+
+def _overload(
+    version_dir: Path, requests: Sequence[bytes], per_second: float, seconds: float
+) -> dict[str, Any]:
+    """What becomes of more requests than can be answered, by gRPC status, a second."""
+    with servers.ours(version_dir) as server:
+        start = time.monotonic()
+        times = load.open_loop(
+            server.port, requests, per_second, seconds, deadline_ms=_DEADLINE_MS
+        )
+        took = time.monotonic() - start
+    return {
+        "offered_per_second": round(per_second),
+        "deadline_ms": _DEADLINE_MS,
+        "per_second": {k: round(n / took) for k, n in server.counts.items()},
+        "p50_ms": times.to_dict()["p50_ms"],
+        "p99_ms": times.to_dict()["p99_ms"],
     }
 
 
