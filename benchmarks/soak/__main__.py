@@ -2,8 +2,9 @@
 
     python -m benchmarks.soak            # a quarter of an hour
     python -m benchmarks.soak --quick    # some minutes
+    python -m benchmarks.soak --items 60000 --index scann    # a catalogue for which ScaNN is the faster index
 
-Makes a small simulated shop and two exact exports of it that answer differently; published in turn as versions 1, 2,
+Makes a small simulated shop and two exports of it that answer differently; published in turn as versions 1, 2,
 ..., so that the number of the version that answered says which answer is the right one. While clients ask without a
 pause and every answer is compared, new versions appear (a swap each), now and then one is broken (cut short, empty),
 the whole model directory is moved away and back, and every fault of `faults.py` is tried again and again. The server's
@@ -55,12 +56,27 @@ def main(argv: Sequence[str] | None = None) -> None:
         default=16,
         help="that ask without a pause (default: %(default)s)",
     )
+    parser.add_argument(
+        "--items",
+        type=cli.positive_int,
+        default=2000,
+        help="of the shop (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--index",
+        choices=("exact", "scann"),
+        default="exact",
+        help="of the exports (default: %(default)s)",
+    )
     args = parser.parse_args(argv)
     pause = 1.0 if args.quick else 15.0
     described = machine.describe(_LIBRARIES)
-    exports = _make_exports(_WORK)
+    work = _WORK / f"{args.items}-{args.index}"
+    exports = _make_exports(work, args.items, args.index)
+    expected = _expected(work, exports)
     with tempfile.TemporaryDirectory() as folder:
-        measured = Soak(Path(folder), exports, args.clients).run(args.swaps, pause)
+        soak = Soak(Path(folder), exports, expected, args.clients)
+        measured = soak.run(args.swaps, pause)
     cli.print_result({"ratios": {}, "measurements": measured, "machine": described})
     bad = {k: n for k, n in measured["answers"].items() if k != "OK"}
     if bad or measured["swaps"] < args.swaps:
@@ -72,9 +88,16 @@ def main(argv: Sequence[str] | None = None) -> None:
 class Soak:
     """One run against one server."""
 
-    def __init__(self, folder: Path, exports: list[Path], num_clients: int) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        exports: list[Path],
+        expected: dict[str, Any],
+        num_clients: int,
+    ) -> None:
         self._base, self._folder = folder / "models", folder
         self._exports, self._num_clients = exports, num_clients
+        (folder / "expected.json").write_text(json.dumps(expected))
         self._base.mkdir()
         self._port, self._rest_port = _free_port(), _free_port()
         self._stop = threading.Event()
@@ -87,7 +110,6 @@ class Soak:
             num_swaps: How often.
             pause: Seconds between two.
         """
-        (self._folder / "expected.json").write_text(json.dumps(self._expected()))
         self._publish(1)
         server = self._start_server()
         try:
@@ -124,22 +146,6 @@ class Soak:
             "counted_by_server": json.loads(counted)["requests"],
             "exit_status": server.returncode,
         }
-
-    def _expected(self) -> dict[str, Any]:
-        """What each export answers, asked in this process."""
-        import tensorflow as tf
-
-        from serving.server.servable import Servable
-
-        log = json.loads((_WORK / "queries.json").read_text())
-        answers = []
-        for export in self._exports:
-            servable = Servable(export)
-            query = tf.make_tensor_proto(log)
-            ids = servable.predict("", {"query": query})["item_id"]
-            answers.append([[b.decode() for b in row] for row in ids])
-            servable.close()
-        return {"queries": log, "odd": answers[0], "even": answers[1]}
 
     def _publish(self, version: int) -> None:
         """An odd version is a copy of the first export, an even one of the second; they appear whole."""
@@ -218,7 +224,24 @@ class Soak:
         raise cli.CommandError(f"version {version} was not served within two minutes")
 
 
-def _make_exports(work: Path) -> list[Path]:
+def _expected(work: Path, exports: list[Path]) -> dict[str, Any]:
+    """What each export answers, asked in this process."""
+    import tensorflow as tf
+
+    from serving.server.servable import Servable
+
+    log = json.loads((work / "queries.json").read_text())
+    answers = []
+    for export in exports:
+        servable = Servable(export)
+        query = tf.make_tensor_proto(log)
+        ids = servable.predict("", {"query": query})["item_id"]
+        answers.append([[b.decode() for b in row] for row in ids])
+        servable.close()
+    return {"queries": log, "odd": answers[0], "even": answers[1]}
+
+
+def _make_exports(work: Path, num_items: int, index: str) -> list[Path]:
     """Two exports of one shop, from models of different seeds; made once."""
     logs, examples, done = work / "logs", work / "examples", work / "queries.json"
     exports = [work / f"models-{seed}" for seed in (0, 1)]
@@ -226,7 +249,7 @@ def _make_exports(work: Path) -> list[Path]:
         shutil.rmtree(work, ignore_errors=True)
         log = work / "log"
         cli.say("making the shop and two models of it, once")
-        sizes = ["--requests", 5000, "--items", 2000]
+        sizes = ["--requests", 5000, "--items", num_items]
         steps.run("beam.simulate", "--output", logs, *sizes, log=log)
         files = ["--events", f"{logs}/events.*", "--items", f"{logs}/items.*"]
         steps.run("beam.preprocess", *files, "--output", examples, log=log)
@@ -234,8 +257,13 @@ def _make_exports(work: Path) -> list[Path]:
             model = ["--data", examples, "--model-dir", work / f"run-{seed}"]
             settings = ["--set", f"seed={seed}", "--set", "epochs=1"]
             steps.run("tfrs_mmse.train", *model, *settings, log=log)
-            flags = ["--output", export, "--index", "exact", "--k", 10]
-            steps.run("serving.export", *model, *flags, log=log)
+            flags = ["--output", export, "--index", index, "--k", 10]
+            made = steps.run("serving.export", *model, *flags, log=log)
+            if made["index"] != index:
+                raise cli.CommandError(
+                    f"expected {num_items} items to be searched by {index}, the export chose {made['index']}: "
+                    "give more --items"
+                )
         from tfrs_mmse.corpus import read_queries
 
         queries = read_queries(examples, "test", _NUM_QUERIES)

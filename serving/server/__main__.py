@@ -23,7 +23,8 @@ It listens on all interfaces, as TensorFlow Serving does, unless --host says oth
 unless --ssl_config_file and --auth_token_file say otherwise.
 
 Limits: requests of at most 16 MiB and 1,024 rows. A request that would wait for longer than --max_queue_milliseconds,
-or than its own deadline, gets RESOURCE_EXHAUSTED at once; one whose deadline passes while it waits is not computed.
+or than half of what its deadline leaves, gets RESOURCE_EXHAUSTED at once; one whose deadline passes while it waits is
+not computed.
 A REST client has 10 seconds to send a request, and connections that are idle for longer are closed.
 SIGTERM or SIGINT: the health service says NOT_SERVING while requests are answered for --drain_seconds more; then it
 takes no more requests, answers the accepted ones for up to 10 seconds, exits with 0 and prints how many requests ended

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import NamedTuple
+from weakref import WeakKeyDictionary
 
 import grpc
 import numpy as np
@@ -74,7 +75,8 @@ class Batcher:
         self._backlog = 0.0  # seconds of one thread
         self._num_idle = 0
         self._is_closed = False
-        self._row_seconds: dict[str, float] = {}
+        # By the servable's signature; gone with the servable.
+        self._row_seconds = WeakKeyDictionary[Servable, dict[str, float]]()
         self._threads = [
             threading.Thread(target=self._work, name="search", daemon=True)
             for _ in range(num_threads)
@@ -93,7 +95,7 @@ class Batcher:
             RequestError: RESOURCE_EXHAUSTED: it would wait too long.
         """
         wait = waited
-        if not self._num_idle:
+        if self._waiting or not self._num_idle:
             wait += self._backlog / len(self._threads)
         left = deadline - self._clock()
         if wait > min(self._max_wait, left / 2):
@@ -129,7 +131,8 @@ class Batcher:
         )
         with self._changed:
             self.admit(deadline)
-            seconds = call.num_rows * self._row_seconds.get(call.signature_name, 0.0)
+            costs = self._row_seconds.setdefault(servable, {})
+            seconds = call.num_rows * costs.get(call.signature_name, 0.0)
             waiting = _Waiting(servable, call, deadline, seconds, answer)
             self._waiting.setdefault(key, deque()).append(waiting)
             self._backlog += seconds
@@ -145,16 +148,23 @@ class Batcher:
             thread.join()
 
     def _work(self) -> None:
-        while batch := self._next():
-            start = time.perf_counter()
-            calls = [waiting.call for waiting in batch]
-            answers = answer(batch[0].servable, calls)
-            for waiting, result in zip(batch, answers, strict=True):
-                if isinstance(result, BaseException):
-                    waiting.answer.set_exception(result)
-                else:
-                    waiting.answer.set_result(result)
-            self._learn(calls, time.perf_counter() - start)
+        while self._compute_next():  # whose variables do not outlive it
+            pass
+
+    def _compute_next(self) -> bool:
+        """Computes and answers a batch; False when there will be none any more."""
+        batch = self._next()
+        if not batch:
+            return False
+        start = time.perf_counter()
+        servable, calls = batch[0].servable, [waiting.call for waiting in batch]
+        for waiting, result in zip(batch, answer(servable, calls), strict=True):
+            if isinstance(result, BaseException):
+                waiting.answer.set_exception(result)
+            else:
+                waiting.answer.set_result(result)
+        self._learn(servable, calls, time.perf_counter() - start)
+        return True
 
     def _next(self) -> list[_Waiting]:
         """The calls that have waited longest and those that can be joined with them; none when it is closed."""
@@ -190,15 +200,16 @@ class Batcher:
         self._backlog = 0.0  # not what rounding left of it
         return []
 
-    def _learn(self, calls: Sequence[Call], seconds: float) -> None:
+    def _learn(self, servable: Servable, calls: Sequence[Call], seconds: float) -> None:
         """Notes what rows lately cost, their answers included."""
         name = calls[0].signature_name
         num_rows = sum(call.num_rows for call in calls)
         newest = seconds / max(num_rows, _FEW)
         with self._changed:
-            before = self._row_seconds.get(name, newest)
+            costs = self._row_seconds.setdefault(servable, {})
+            before = costs.get(name, newest)
             share = 1.0 if newest < before else min(1.0, num_rows / MAX_ROWS)
-            self._row_seconds[name] = before + _NEWEST * share * (newest - before)
+            costs[name] = before + _NEWEST * share * (newest - before)
 
 
 def answer(
@@ -211,7 +222,8 @@ def answer(
     except RequestError as e:
         if len(calls) == 1:
             return [e]
-        return [result for call in calls for result in answer(servable, [call])]
+        half = len(calls) // 2  # a few that are refused cost few more computations
+        return [*answer(servable, calls[:half]), *answer(servable, calls[half:])]
     except Exception as e:  # a bug of ours is the answer to each, and the threads go on
         return [e] * len(calls)
 

@@ -20,6 +20,8 @@ _OPTIONS = [
     ("grpc.so_reuseport", 0),
     ("grpc.max_receive_message_length", MAX_REQUEST_BYTES),
     ("grpc.max_send_message_length", -1),
+    # One client alone cannot take all that may be in flight.
+    ("grpc.max_concurrent_streams", MAX_IN_FLIGHT // 4),
     # Clients that are asked to connect again now and then find the servers that have come since.
     ("grpc.max_connection_age_ms", 10 * 60_000),
     # Connections whose other end has vanished are found, and clients may look for us as well.
@@ -69,6 +71,7 @@ class GrpcServer:
             credentials=credentials,
             options=_OPTIONS,
             max_in_flight=MAX_IN_FLIGHT,
+            unlimited=PATH,
         )
         self.port = self._server.port
         if not self.port:

@@ -85,6 +85,7 @@ class VersionManager:
         self._loaded: dict[int, _Loaded] = {}
         self._states: dict[int, VersionState] = {}
         self._refused: dict[int, _Identity] = {}
+        self._cannot_look = ""  # why not, when it was last tried
         self._wait_for_memory: set[int] = set()  # of the refused
 
     @property
@@ -106,7 +107,15 @@ class VersionManager:
         """Looks at the disk once. To be called from one thread at a time; requests go on meanwhile."""
         policy = self._config.policy
         served: list[int] = []
-        for version in policy.candidates(list_versions(self._config.base_path)):
+        try:
+            found = list_versions(self._config.base_path)
+            self._cannot_look = ""
+        except OSError as e:  # what is served goes on; the next look may be better
+            if str(e) != self._cannot_look:
+                say(f"cannot look for versions of {self._config.name}: {e}")
+            self._cannot_look = str(e)
+            return
+        for version in policy.candidates(found):
             if len(served) == policy.latest:
                 break
             if self._serve(version):
@@ -162,12 +171,14 @@ class VersionManager:
     def _serve(self, version: int) -> bool:
         """Whether a version is served, after an attempt to load it if it is new."""
         directory = self._config.base_path / str(version)
-        try:
-            identity = _identity(directory)
-        except FileNotFoundError:
-            return False  # removed since it was listed
         with self._lock:
             loaded = self._loaded.get(version)
+        try:
+            identity = _identity(directory)
+        except (
+            OSError
+        ):  # removed since it was listed, or the file system has a bad moment
+            return loaded is not None and not _is_gone(directory)
         if loaded and loaded.identity == identity:
             return True
         is_new = self._refused.get(version) != identity
@@ -256,6 +267,16 @@ class VersionManager:
             if version in self._loaded:
                 state = _State.AVAILABLE  # its directory was replaced, and what was loaded from it goes on serving
             self._states[version] = VersionState(state, code, message)
+
+
+def _is_gone(directory: Path) -> bool:
+    try:
+        directory.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def _identity(directory: Path) -> _Identity:

@@ -3,7 +3,6 @@
 import functools
 import logging
 import time
-from collections import deque
 from collections.abc import Callable
 from threading import Lock
 from typing import Any, TypeVar
@@ -53,7 +52,7 @@ class Rpc:
         self._lock = Lock()
         self.is_over = self._is_received = self._is_gone = False
         self._when_gone: Callable[[], object] | None = None
-        self._unsent: deque[bytes] | None = None
+        self._unsent: bytes | None = None
         self._is_sending = self._has_headers = False
 
     @property
@@ -83,16 +82,17 @@ class Rpc:
         self._end(code, message)
 
     def send(self, message: bytes) -> None:
-        """Sends one message of a stream, after those before it."""
+        """Sends a message of a stream, in place of an older one that the client was too slow for."""
         with self._lock:
-            self._unsent = self._unsent or deque()
-            self._unsent.append(message)
+            self._unsent = message
             self._send_next()
 
     def when_gone(self, callback: Callable[[], object]) -> None:
         """Has `callback` called if the client goes away before it is answered, or has gone already."""
         with self._lock:
-            self._when_gone, is_gone = callback, self._is_gone
+            is_gone = self._is_gone
+            if not self.is_over:
+                self._when_gone = callback
         if is_gone:
             callback()
 
@@ -132,10 +132,10 @@ class Rpc:
 
     def _send_next(self) -> None:
         """With the lock held: core takes one message at a time."""
-        if self.is_over or self._is_sending or not self._unsent:
+        if self.is_over or self._is_sending or self._unsent is None:
             return
-        self._is_sending = True
-        message = cygrpc.SendMessageOperation(self._unsent.popleft(), _NO_FLAGS)
+        message = cygrpc.SendMessageOperation(self._unsent, _NO_FLAGS)
+        self._is_sending, self._unsent = True, None
         self._start(self._sent, *self._headers(), message)
 
     def _sent(self, event: Any) -> None:
@@ -153,10 +153,12 @@ class Rpc:
     def _closed(self, event: Any) -> None:
         with self._lock:
             self._is_gone, self.is_over = not self.is_over, True
-            callback = self._when_gone if self._is_gone else None
-        if callback:
-            callback()
-        self._ended(self)
+            callback, self._when_gone = self._when_gone, None
+        try:
+            if callback:
+                callback()
+        finally:
+            self._ended(self)
 
     def _start(
         self, then: Callable[[Any], None], *operations: cygrpc.Operation

@@ -1,9 +1,9 @@
 """A gRPC server on gRPC's core library, for calls that are answered later and by other threads.
 
 grpc's own servers for Python are written on the same binding. One keeps a thread for each call, the other one a task of
-asyncio, and both accept one call at a time, so that under load calls wait where nobody can see them. What that costs is
-in docs/performance.md. The binding is grpc's own affair: only this module and `rpc` know it, and `setup.py` says for
-which versions it is known to be the same.
+asyncio, and both accept one call at a time, so that under load calls wait where nobody can see them (docs/server.md).
+The binding is grpc's own affair: only this module and `rpc` know it, and `setup.py` names the version it was tried
+with.
 """
 
 import logging
@@ -19,8 +19,10 @@ from serving.server.rpc import Route, Rpc
 
 # Calls that may come at once and are accepted without waiting for our thread.
 _NUM_ACCEPTING = 64
-_LOOK_EVERY = 0.01  # seconds between two looks whether nothing waits
-_AT_ONCE = 0  # a deadline that has passed
+_LOOK_EVERY = 0.01  # seconds between two looks whether nothing waits, each of which lets go of the interpreter's lock
+# Seconds after which something else waits than what is known of: so many clients may ask again as soon as they are
+# refused that there is never nothing to do, and each waits for a moment only.
+_BELIEVED = 1.0
 _OPTIONS = (
     # Core would cancel what waits to be accepted beyond a thousand: CANCELLED tells nobody to try again later.
     ("grpc.server.max_pending_requests", 1 << 30),
@@ -44,6 +46,7 @@ class RpcServer:
         credentials: grpc.ServerCredentials | None = None,
         options: Sequence[tuple[str, int]] = (),
         max_in_flight: int,
+        unlimited: str,
     ) -> None:
         """Binds and starts.
 
@@ -53,8 +56,10 @@ class RpcServer:
             credentials: For TLS; None: in the clear.
             options: Of gRPC's core.
             max_in_flight: Calls beyond this number are refused with RESOURCE_EXHAUSTED.
+            unlimited: But for methods that begin so: probes of a busy server must not fail.
         """
         self._route, self._max_in_flight = route, max_in_flight
+        self._unlimited = unlimited
         self._open: set[Rpc] = set()
         self._was_idle = time.monotonic()
         self._lock, self._is_stopping = threading.Lock(), False
@@ -91,37 +96,35 @@ class RpcServer:
 
     def _serve(self) -> None:
         while not (self._has_shut_down and not self._open):
-            event = self._next()
+            event = None  # or its call would be kept until the next one comes
             try:
+                event = self._next()
                 event.tag(event)
             except Exception:  # a bug of ours is not to end the calls of others
                 _LOG.exception("the server goes on after a bug")
-            event = None  # or its call would be kept until the next one comes
         self._stopped.set()
 
     def _next(self) -> Any:
-        """Waits for an event, and notes now and then that there was none: what came later has waited no longer."""
-        start = time.monotonic()
-        is_idle = False
-        if start - self._was_idle > _LOOK_EVERY:
-            event = self._events.poll(_AT_ONCE)
-            is_idle = event.completion_type == cygrpc.CompletionType.queue_timeout
-            if not is_idle:
-                return event
-        event = self._events.poll()
-        end = time.monotonic()
-        if is_idle or end - start > _LOOK_EVERY:
-            self._was_idle = end
+        """Waits for an event, and notes if there was none: what comes later has waited no longer than since then."""
+        was_just_idle = time.monotonic() - self._was_idle < _LOOK_EVERY
+        event = self._events.poll(time.time() + _LOOK_EVERY if was_just_idle else 0)
+        if event.completion_type == cygrpc.CompletionType.queue_timeout:
+            event = self._events.poll()
+            self._was_idle = time.monotonic()
         return event
 
     def _accepted(self, event: Any) -> None:
+        self._accept()
         if not event.success:  # the server stops
             return
-        self._accept()
-        waited = time.monotonic() - self._was_idle - _LOOK_EVERY
-        rpc = Rpc(event, max(0.0, waited), self._open.discard)
+        now = time.monotonic()
+        waited = max(0.0, now - self._was_idle - _LOOK_EVERY)
+        rpc = Rpc(event, waited, self._open.discard)
+        if rpc.waited > _BELIEVED:
+            self._was_idle = now
         self._open.add(rpc)
-        if len(self._open) > self._max_in_flight:
+        is_limited = not rpc.method.startswith(self._unlimited)
+        if is_limited and len(self._open) > self._max_in_flight:
             rpc.fail(
                 grpc.StatusCode.RESOURCE_EXHAUSTED,
                 f"the server is busy with {self._max_in_flight} requests: ask again later",

@@ -21,6 +21,7 @@ from serving.server.saved_model import (
 )
 from tfrs_mmse import schema
 
+_MAX_EXTRA = 100  # inputs that a request may hold beside those of the signature, for all to be named
 _OF_TENSORFLOW = "__"  # begins the names of signatures that are not for requests
 
 
@@ -131,6 +132,11 @@ class Servable:
                 f'Serving signature key "{signature_name}" not found: this model has {_names(self._signatures)}.',
             )
         specs = signature.inputs
+        if len(inputs) > len(specs) + _MAX_EXTRA:
+            raise invalid(
+                f"inputs do not match the signature {signature_name}: it takes {_names(specs)}, the request holds "
+                f"{len(inputs)}"
+            )
         if inputs.keys() != specs.keys():
             extra, missing = inputs.keys() - specs.keys(), specs.keys() - inputs.keys()
             raise invalid(

@@ -3,7 +3,7 @@
 import functools
 import logging
 from collections.abc import Callable, Sequence
-from concurrent.futures import CancelledError, Future
+from concurrent.futures import Future
 from typing import Any, NamedTuple
 
 import grpc
@@ -149,12 +149,13 @@ class _Call(NamedTuple):
     end: Callable[[grpc.StatusCode], None]
 
     def reply(self, message: Message) -> None:
+        data = message.SerializeToString()
         status = grpc.StatusCode
         # Before it is answered, so that who has the answer finds it counted.
         self.end(status.CANCELLED if self.rpc.is_over else status.OK)
-        self.rpc.finish(message.SerializeToString())
+        self.rpc.finish(data)
 
-    def refuse(self, error: Exception) -> None:
+    def refuse(self, error: BaseException) -> None:
         if not isinstance(error, RequestError):
             _LOG.error("%s failed", self.rpc.method, exc_info=error)
             error = internal()
@@ -169,16 +170,21 @@ def _finish(
     arrays: Future[Arrays],
 ) -> None:
     """Answers with what was computed, or says why not."""
-    try:
-        message = predict_pb2.PredictResponse(model_spec=spec)
-        for name, array in zip(names, arrays.result(), strict=True):
-            tensors.write_tensor(array, message.outputs[name])
-    except CancelledError:  # its client has gone
+    if arrays.cancelled():  # its client has gone
         call.end(grpc.StatusCode.CANCELLED)
+        return
+    # Not raised, for its traceback would hold what holds it.
+    error = arrays.exception()
+    try:
+        if error is None:
+            message = predict_pb2.PredictResponse(model_spec=spec)
+            for name, array in zip(names, arrays.result(), strict=True):
+                tensors.write_tensor(array, message.outputs[name])
+            call.reply(message)
     except Exception as e:
-        call.refuse(e)
-    else:
-        call.reply(message)
+        error = e
+    if error is not None:
+        call.refuse(error)
 
 
 def _model(request: Any) -> str | None:

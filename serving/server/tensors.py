@@ -14,6 +14,7 @@ from serving.server.errors import invalid
 MAX_ROWS = 1024  # rows of one request; more are answered in several requests
 # Of one tensor: a shape may promise more values than the message holds.
 _MAX_VALUES = 1 << 22
+_MAX_RANK = 254  # TensorFlow's own limit
 _MAX_FLOAT = float(np.finfo(np.float32).max)
 _WHOLE = {
     types_pb2.DT_INT32: (-(2**31), 2**31 - 1),
@@ -215,7 +216,8 @@ def _json_text(value: bytes) -> str | dict[str, str]:
 def _read_shape(
     name: str, proto: tensor_shape_pb2.TensorShapeProto, wanted: tf.TensorShape
 ) -> tuple[int, ...]:
-    sizes = tuple(dim.size for dim in proto.dim)
+    rank = len(proto.dim)  # of a hostile message millions
+    sizes = tuple(dim.size for dim in proto.dim) if rank <= _MAX_RANK else ()
     fits = (
         not proto.unknown_rank
         and len(sizes) == len(wanted)
@@ -224,8 +226,14 @@ def _read_shape(
             for size, want in zip(sizes, wanted, strict=True)
         )
     )
-    if not fits:
-        found = "an unknown rank" if proto.unknown_rank else f"{list(sizes)}"
+    if not fits or rank > _MAX_RANK:
+        found = (
+            "an unknown rank"
+            if proto.unknown_rank
+            else f"{list(sizes)}"
+            if rank <= _MAX_RANK
+            else f"of {rank} dimensions"
+        )
         shape = (
             "["
             + ", ".join("any" if size is None else str(size) for size in wanted)

@@ -141,8 +141,9 @@ def test_what_would_wait_too_long_is_refused_before_it_waits(
     batcher: Batcher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # A row costs 0.4 s: three of them are more than the second that one may wait.
-    monkeypatch.setattr(batcher, "_row_seconds", {"search": 0.4})
     servable = SlowServable()
+    costs = {servable: {"search": 0.4}, SlowServable(): {"search": 100.0}}
+    monkeypatch.setattr(batcher, "_row_seconds", costs)
     answers = [occupy(batcher, servable, "first")]
     answers.append(batcher.submit(servable, call("b")))
     # It would be answered, but the estimate may not be wrong by more than a factor of two.
@@ -173,8 +174,8 @@ def test_what_waited_elsewhere_counts_even_if_a_thread_is_idle(
 def test_a_thread_that_is_idle_takes_any_request_whatever_it_costs(
     batcher: Batcher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(batcher, "_row_seconds", {"search": 100.0})
     servable = SlowServable()
+    monkeypatch.setattr(batcher, "_row_seconds", {servable: {"search": 100.0}})
     servable.go.set()
     for _ in range(3):
         assert scores(batcher.submit(servable, call("q", "qq"))) == [1.0, 2.0]

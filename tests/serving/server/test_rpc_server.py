@@ -37,7 +37,7 @@ def serve(servers: list[RpcServer]) -> Iterator[Serve]:
         route: Route | None = None,
         **more: Any,
     ) -> grpc.Channel:
-        more = {"max_in_flight": 10_000, **more}
+        more = {"max_in_flight": 10_000, "unlimited": "/probe", **more}
         servers.append(RpcServer("127.0.0.1:0", route or (lambda rpc: handler), **more))
         channels.append(grpc.insecure_channel(f"127.0.0.1:{servers[-1].port}"))
         return channels[-1]
@@ -84,19 +84,21 @@ def test_a_refusal_brings_its_code_and_its_sentence(
     assert call.details() == "Fräulein, 10% zu spät"
 
 
-def test_messages_of_a_stream_come_in_their_order(serve: Serve) -> None:
+def test_a_stream_gets_the_newest_message_and_its_end(serve: Serve) -> None:
     def count(rpc: Rpc, data: bytes) -> None:
         for number in range(100):
             rpc.send(b"%d" % number)
         threading.Timer(
-            0.1, lambda: rpc.fail(grpc.StatusCode.UNAVAILABLE, "over")
+            0.3, lambda: rpc.fail(grpc.StatusCode.UNAVAILABLE, "over")
         ).start()
 
     found = []
     with pytest.raises(grpc.RpcError, match="over"):
         for message in serve(count).unary_stream("/a.B/C")(b"", timeout=20):
             found.append(int(message))
-    assert found == list(range(100))
+    # The first is on its way before there is a second; what a slow client missed in between is old.
+    assert (found[0], found[-1]) == (0, 99)
+    assert found == sorted(set(found))
 
 
 def test_who_answers_learns_that_the_client_has_gone(serve: Serve) -> None:
@@ -132,6 +134,11 @@ def test_calls_beyond_the_limit_are_refused_until_others_end(serve: Serve) -> No
         grpc.StatusCode.RESOURCE_EXHAUSTED,
         "the server is busy with 2 requests: ask again later",
     )
+    probe = channel.unary_unary("/probe").future(b"", timeout=20)
+    while len(waiting) < 3:
+        time.sleep(0.01)
+    waiting.pop().finish(b"well")
+    assert probe.result() == b"well"
     for rpc in waiting:
         rpc.finish(b"")
     assert [call.code() for call in first] == [grpc.StatusCode.OK] * 2
@@ -167,7 +174,7 @@ def test_what_had_to_wait_for_the_server_knows_how_long(serve: Serve) -> None:
     assert first.code() is second.code() is grpc.StatusCode.OK
     time.sleep(0.1)
     assert ask(channel).code() is grpc.StatusCode.OK
-    assert waited[0] == waited[1] == waited[3] == 0
+    assert max(waited[0], waited[1], waited[3]) < 0.1
     assert 0.2 < waited[2] < 10
 
 
@@ -212,26 +219,31 @@ def test_a_port_that_is_taken_is_told(serve: Serve, servers: list[RpcServer]) ->
     options = [("grpc.so_reuseport", 0)]
     serve(options=options)
     taken = f"127.0.0.1:{servers[0].port}"
-    other = RpcServer(taken, lambda rpc: echo, options=options, max_in_flight=1)
+    more: Any = {"max_in_flight": 1, "unlimited": "/probe"}
+    other = RpcServer(taken, lambda rpc: echo, options=options, **more)
     assert other.port == 0
 
 
-def test_a_call_leaves_nothing_for_the_garbage_collector(serve: Serve) -> None:
+@pytest.mark.parametrize("is_answered", [True, False])
+def test_a_call_leaves_nothing_for_the_garbage_collector(
+    serve: Serve, is_answered: bool
+) -> None:
     seen: list[weakref.ref[Rpc]] = []
 
     def handler(rpc: Rpc, data: bytes) -> None:
         seen.append(weakref.ref(rpc))
         rpc.when_gone(lambda: rpc)  # a circle, if the call keeps it
-        rpc.finish(data)
+        if is_answered:
+            rpc.finish(data)
 
     channel = serve(handler)
     gc.disable()
     try:
-        for _ in range(20):
-            ask(channel).result()
+        for _ in range(10):
+            ask(channel, timeout=20.0 if is_answered else 0.05).code()
         end = time.monotonic() + 20  # until the server has seen their ends
         while any(ref() for ref in seen) and time.monotonic() < end:
             time.sleep(0.01)
-        assert [ref() for ref in seen] == [None] * 20
+        assert [ref() for ref in seen] == [None] * 10
     finally:
         gc.enable()
