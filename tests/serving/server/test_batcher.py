@@ -7,7 +7,7 @@ import grpc
 import numpy as np
 import pytest
 
-from serving.server.batcher import MAX_ROWS, Arrays, Batcher
+from serving.server.batcher import MAX_ROWS, Arrays, Batcher, answer
 from serving.server.errors import RequestError, invalid
 from serving.server.servable import Call
 from tests.serving.serving_here import SlowServable
@@ -115,6 +115,18 @@ def test_one_bad_request_costs_those_it_was_joined_with_nothing(
         grpc.StatusCode.INVALID_ARGUMENT,
         "query is empty",
     )
+
+
+def test_one_bad_request_among_many_costs_few_computations() -> None:
+    servable = PickyServable()
+    calls = [call("" if number == 17 else f"q{number}") for number in range(64)]
+    answers = answer(servable, calls)
+    assert [isinstance(a, RequestError) for a in answers] == [
+        number == 17 for number in range(64)
+    ]
+    # Each half of the batch, of the half that is refused, and so on; refused ones are not in this list.
+    assert len(servable.batches) == 6
+    assert sorted(map(len, servable.batches)) == [1, 2, 4, 8, 16, 32]
 
 
 def test_what_is_too_late_or_has_nobody_waiting_is_not_computed(

@@ -178,3 +178,33 @@ def test_who_watches_is_told_of_changes_and_of_the_end(tmp_path: Path) -> None:
         with pytest.raises(grpc.RpcError) as caught:
             next(watch)
         assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+
+
+def test_strangers_cannot_watch_without_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("serving.server.health._MAX_WATCHING", 1)
+    config = ModelConfig("shop", tmp_path / "shop")
+    with (
+        serve_here(config, load=fake) as served,
+        grpc.insecure_channel(served.target) as channel,
+    ):
+        stub = health_pb2_grpc.HealthStub(channel)
+        watch = stub.Watch(health_pb2.HealthCheckRequest(service="toys"))
+        assert next(watch).status == health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
+        for name, code in [
+            ("shop", grpc.StatusCode.RESOURCE_EXHAUSTED),
+            ("x" * 1025, grpc.StatusCode.INVALID_ARGUMENT),
+        ]:
+            other = stub.Watch(health_pb2.HealthCheckRequest(service=name), timeout=20)
+            assert other.code() is code
+        watch.cancel()
+        end = time.monotonic() + 20
+        while time.monotonic() < end:
+            another = stub.Watch(health_pb2.HealthCheckRequest(service=""), timeout=20)
+            try:
+                assert next(another).status == SERVING
+                break
+            except grpc.RpcError as e:  # until the first one's end is seen
+                assert e.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        another.cancel()

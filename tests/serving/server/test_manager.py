@@ -243,3 +243,29 @@ def test_a_version_for_which_there_is_no_memory_is_tried_until_there_is(
     manager.refresh()
     assert manager.versions == [2]
     assert states(manager) == {1: (END, ""), 2: (AVAILABLE, "")}
+
+
+def test_a_bad_moment_of_the_file_system_changes_nothing(
+    manager: VersionManager,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    write(tmp_path, 1)
+    write(tmp_path, 2)
+    manager.refresh()
+
+    def fail(_: Path) -> list[int]:
+        raise OSError("Stale file handle")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("serving.server.manager.list_versions", fail)
+        manager.refresh()
+        manager.refresh()
+    said = "cannot look for versions of shop: Stale file handle\n"
+    assert capsys.readouterr().err.count(said) == 1
+    # A file that cannot be looked at, though the version is there.
+    (tmp_path / "2/gone").symlink_to(tmp_path / "nowhere")
+    manager.refresh()
+    assert manager.versions == [2]
+    assert states(manager)[2] == (AVAILABLE, "")

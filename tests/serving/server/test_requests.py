@@ -185,6 +185,14 @@ def test_missing_and_extra_inputs_are_both_named(stubs: Stubs) -> None:
     )
 
 
+def test_a_crowd_of_inputs_is_counted_and_not_named(stubs: Stubs) -> None:
+    request = predict_request(query=["hat"], **{f"i{n}": ["x"] for n in range(200)})
+    assert refusal(stubs.prediction.Predict, request) == (
+        INVALID,
+        "inputs do not match the signature serving_default: it takes {query}, the request holds 201",
+    )
+
+
 @pytest.mark.parametrize(
     ("output_filter", "message"),
     [
@@ -240,6 +248,10 @@ def _unknown_rank() -> tensor_pb2.TensorProto:
         ),
         (_strings([-1], b"hat"), "input query must be of shape [any], not [-1]"),
         (_unknown_rank(), "input query must be of shape [any], not an unknown rank"),
+        (
+            _strings([1] * 100_000, b"hat"),
+            "input query must be of shape [any], not of 100000 dimensions",
+        ),
         (_strings([2]), "input query of shape [2] must hold 2 values, not 0"),
         (
             _strings([1], b"hat", b"cup"),
