@@ -123,6 +123,11 @@ def test_a_request_that_is_too_large_is_refused(serve: Serve) -> None:
     assert ask(channel, b"x" * 100).code() is grpc.StatusCode.OK
 
 
+def test_a_call_without_a_message_is_answered(serve: Serve) -> None:
+    call = serve().stream_unary("/a.B/C").future(iter([]), timeout=20)
+    assert call.code() is grpc.StatusCode.UNIMPLEMENTED
+
+
 def test_calls_beyond_the_limit_are_refused_until_others_end(serve: Serve) -> None:
     waiting: list[Rpc] = []
     channel = serve(lambda rpc, data: waiting.append(rpc), max_in_flight=2)
@@ -150,10 +155,21 @@ def test_calls_beyond_the_limit_are_refused_until_others_end(serve: Serve) -> No
 def test_a_burst_is_answered_and_nobody_is_sent_away_with_another_code(
     serve: Serve,
 ) -> None:
-    channel = serve()
-    # gRPC's core alone would cancel some of more than a thousand that wait.
+    asleep = threading.Event()
+
+    def handler(rpc: Rpc, data: bytes) -> None:
+        if data == b"sleep":
+            asleep.set()
+            time.sleep(1.5)
+        rpc.finish(data)
+
+    channel = serve(handler)
+    first = ask(channel, b"sleep")
+    assert asleep.wait(20)
+    # gRPC's core by itself would cancel some of more than a thousand that wait to be accepted.
     calls = [ask(channel, b"%d" % number, timeout=60) for number in range(4000)]
     assert [call.result() for call in calls] == [b"%d" % n for n in range(4000)]
+    assert first.result() == b"sleep"
 
 
 def test_what_had_to_wait_for_the_server_knows_how_long(serve: Serve) -> None:
