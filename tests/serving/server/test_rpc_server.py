@@ -177,7 +177,7 @@ def test_what_had_to_wait_for_the_server_knows_how_long(serve: Serve) -> None:
 
     def slow(rpc: Rpc, data: bytes) -> None:
         waited.append(rpc.waited)
-        time.sleep(0.3)
+        time.sleep(0.6)
         rpc.finish(b"")
 
     channel = serve(slow)
@@ -190,8 +190,8 @@ def test_what_had_to_wait_for_the_server_knows_how_long(serve: Serve) -> None:
     assert first.code() is second.code() is grpc.StatusCode.OK
     time.sleep(0.1)
     assert ask(channel).code() is grpc.StatusCode.OK
-    assert max(waited[0], waited[1], waited[3]) < 0.1
-    assert 0.2 < waited[2] < 10
+    assert max(waited[0], waited[1], waited[3]) < 0.3
+    assert 0.4 < waited[2] < 10
 
 
 def test_a_bug_in_one_call_does_not_end_the_others(
@@ -260,6 +260,7 @@ def test_a_call_leaves_nothing_for_the_garbage_collector(
         end = time.monotonic() + 20  # until the server has seen their ends
         while any(ref() for ref in seen) and time.monotonic() < end:
             time.sleep(0.01)
-        assert [ref() for ref in seen] == [None] * 10
+        assert seen
+        assert [ref() for ref in seen] == [None] * len(seen)
     finally:
         gc.enable()
