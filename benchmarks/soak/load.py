@@ -2,9 +2,9 @@
 
     python -m benchmarks.soak.load --target HOST:PORT --expected FILE --clients 8 --seconds 60   # or until SIGINT
 
-`--expected` is JSON: `queries`, and by `even` and `odd` version numbers the item ids that each query must get. Prints
-one JSON document: `answers` by what became of them (OK, `wrong`, or the name of a gRPC status code), examples of the
-`details` that came with a status, and `latency_ms` by percentile.
+`--expected` is JSON: `queries`, and by `even` and `odd` version numbers the lists of item ids of which each query must
+get one. Prints one JSON document: `answers` by what became of them (OK, `wrong`, or the name of a gRPC status code),
+examples of the `details` that came with a status, and `latency_ms` by percentile.
 """
 
 import argparse
@@ -91,7 +91,7 @@ class Load:
             self._seconds.append(time.monotonic() - start)
             wanted = self._expected[reply.model_spec.version.value % 2][number]
             found = [b.decode() for b in reply.outputs["item_id"].string_val]
-            self._counts["OK" if found == wanted else WRONG] += 1
+            self._counts["OK" if found in wanted else WRONG] += 1
 
 
 def _request(query: str) -> Any:
