@@ -81,7 +81,7 @@ def write_tensor(array: np.ndarray, proto: tensor_pb2.TensorProto) -> None:
 
     Args:
         array: The values.
-        proto: Empty; filled in place, which takes half the time of making one and copying it into a message.
+        proto: Empty; filled in place, so that nothing is copied into a message afterwards.
     """
     if array.dtype == np.float32:
         proto.dtype = types_pb2.DT_FLOAT
