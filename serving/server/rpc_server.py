@@ -1,7 +1,7 @@
 """A gRPC server on gRPC's core library, for calls that are answered later and by other threads.
 
 grpc's own servers for Python are written on the same binding. One keeps a thread for each call, the other one a task of
-asyncio, and both accept one call at a time, so that under load calls wait where nobody sees them (docs/architecture.md).
+asyncio, and both accept one call at a time, so that under load calls wait where nobody sees them: docs/architecture.md.
 The binding is grpc's own affair: only this module and `rpc` know it, and `setup.py` names the version it was tried
 with.
 """
